@@ -1,0 +1,180 @@
+"""Every error a service can answer with, and how a caller sees it.
+
+ServiceError
+├── InvalidInput            the caller sent something wrong; names the field
+├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
+├── Overloaded              no room for the request now; says when to try again
+├── DeadlineExceeded        the time allowed for the request ran out
+├── EngineError             the inference engine could not do its part; names model and stage
+│   ├── EngineUnavailable   the engine does not answer
+│   ├── ModelUnavailable    the engine answers, the model is not loaded or cannot run
+│   ├── ContractViolation   the model's configuration or output breaks the model contract
+│   └── InferenceFailed     the model ran and failed
+├── NoTaskAnswered          every task of a frame failed; says how each one did
+└── ServiceStopping         the service is draining; another replica will answer
+
+| error             | gRPC code           | retryable |
+|-------------------|---------------------|-----------|
+| InvalidInput      | INVALID_ARGUMENT    | no        |
+| LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
+| Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| DeadlineExceeded  | DEADLINE_EXCEEDED   | no        |
+| EngineUnavailable | UNAVAILABLE         | yes       |
+| ModelUnavailable  | UNAVAILABLE         | yes       |
+| ContractViolation | FAILED_PRECONDITION | no        |
+| InferenceFailed   | INTERNAL            | no        |
+| NoTaskAnswered    | UNAVAILABLE         | yes       |
+| ServiceStopping   | UNAVAILABLE         | yes       |
+
+Servicers raise these; `services.runtime.interceptors` turns them into a `google.rpc.Status`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+
+
+class ServiceError(Exception):
+    """Base of all errors that a caller may see. `str(error)` is the message, free of stack traces and secrets."""
+
+    code: ClassVar[grpc.StatusCode]
+    reason: ClassVar[str]
+    """`ErrorInfo.reason`: upper snake case, stable for programs."""
+    retry_after_seconds: float | None = None
+    """`RetryInfo.retry_delay`; None when trying again cannot help."""
+
+    def metadata(self) -> dict[str, str]:
+        """`ErrorInfo.metadata`: what a program can read besides the message."""
+        return {}
+
+
+class InvalidInput(ServiceError):
+    """A field of the request is wrong. `field` is its path in the request message, such as `image.raw.stride`."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_INPUT"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+        self.description = description
+
+    def metadata(self) -> dict[str, str]:
+        """Names the field."""
+        return {"field": self.field}
+
+
+class LimitExceeded(ServiceError):
+    """A field of the request is larger than the service allows."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "LIMIT_EXCEEDED"
+
+    def __init__(self, field: str, description: str, limit: int) -> None:
+        super().__init__(f"{field}: {description}, the limit is {limit}")
+        self.field = field
+        self.limit = limit
+
+    def metadata(self) -> dict[str, str]:
+        """Names the field and the limit."""
+        return {"field": self.field, "limit": str(self.limit)}
+
+
+class Overloaded(ServiceError):
+    """The service has no room for the request now."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+
+    def __init__(self, description: str, retry_after_seconds: float) -> None:
+        super().__init__(description)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class DeadlineExceeded(ServiceError):
+    """The time allowed for the request ran out at `stage`."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "DEADLINE_EXCEEDED"
+
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"deadline exceeded during {stage}")
+        self.stage = stage
+
+    def metadata(self) -> dict[str, str]:
+        """Names the stage."""
+        return {"stage": self.stage}
+
+
+class EngineError(ServiceError):
+    """The inference engine could not do its part for `model`."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "ENGINE_ERROR"
+
+    def __init__(self, model: str, description: str) -> None:
+        super().__init__(f"model {model!r}: {description}")
+        self.model = model
+
+    def metadata(self) -> dict[str, str]:
+        """Names the model."""
+        return {"model": self.model}
+
+
+class EngineUnavailable(EngineError):
+    """The engine does not answer."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "ENGINE_UNAVAILABLE"
+    retry_after_seconds = 1.0
+
+
+class ModelUnavailable(EngineError):
+    """The engine answers, but the model is not loaded or cannot run."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "MODEL_UNAVAILABLE"
+    retry_after_seconds = 1.0
+
+
+class ContractViolation(EngineError):
+    """The model's configuration or output breaks the model contract."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "CONTRACT_VIOLATION"
+
+
+class InferenceFailed(EngineError):
+    """The model ran and failed."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INFERENCE_FAILED"
+
+
+class NoTaskAnswered(ServiceError):
+    """Every task of a frame failed."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "NO_TASK_ANSWERED"
+    retry_after_seconds = 1.0
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        super().__init__("no task answered: " + "; ".join(f"{task}: {why}" for task, why in reasons.items()))
+        self.reasons = reasons
+
+    def metadata(self) -> dict[str, str]:
+        """How each task failed."""
+        return self.reasons
+
+
+class ServiceStopping(ServiceError):
+    """The service is draining; another replica will answer."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "SERVICE_STOPPING"
+    retry_after_seconds = 0.1
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping")
