@@ -1,0 +1,39 @@
+"""Perception: frames in, panoptic scenes out.
+
+>>> from perception import PerceptionClient
+>>> with PerceptionClient("localhost:50050") as client:  # doctest: +SKIP
+...     scene = client.perceive("frame.jpg")
+...     scene.draw("overlay.png")
+"""
+
+from perception.client import AsyncPerceptionClient, PerceptionClient
+from perception.errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidArgument,
+    PerceptionError,
+    ResourceExhausted,
+    Unavailable,
+)
+from perception.scene import Model, Scene, TaskStatus
+from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment
+
+__all__ = [
+    "AsyncPerceptionClient",
+    "Attribute",
+    "ClassMap",
+    "DeadlineExceeded",
+    "Detections",
+    "Instances",
+    "InternalError",
+    "InvalidArgument",
+    "Model",
+    "Panoptic",
+    "PerceptionClient",
+    "PerceptionError",
+    "ResourceExhausted",
+    "Scene",
+    "Segment",
+    "TaskStatus",
+    "Unavailable",
+]

@@ -10,9 +10,7 @@ HALF = 127
 """A cell belongs to the object where its probability times 255 is above this."""
 
 
-def paste(
-    mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int
-) -> tuple[NDArray[np.bool_], int, int]:
+def paste(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> tuple[NDArray[np.bool_], int, int]:
     """Draws a box-relative mask onto the pixels of a grid.
 
     mask: uint8 [h, w], probability times 255, covering `box` exactly. box: xyxy in pixels of the grid, edges anywhere.

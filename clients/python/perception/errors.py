@@ -1,0 +1,112 @@
+"""What a call can end with.
+
+PerceptionError
+├── InvalidArgument      the request is wrong; `field` names where
+├── ResourceExhausted    over a limit, or overload; `retry_after_seconds` is set where trying again helps
+├── Unavailable          the service, or every task behind it, is down
+├── DeadlineExceeded     no answer in time
+└── InternalError        anything else; a defect of the service
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+
+class PerceptionError(Exception):
+    """A call failed. `code`: the canonical gRPC code. `reason`: upper snake case, stable for programs."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: grpc.StatusCode = grpc.StatusCode.INTERNAL,
+        reason: str = "",
+        field: str = "",
+        retry_after_seconds: float | None = None,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.field = field
+        self.retry_after_seconds = retry_after_seconds
+        self.request_id = request_id
+
+    @classmethod
+    def from_rpc_error(cls, error: grpc.RpcError, request_id: str = "") -> PerceptionError:
+        """The error that a failed call stands for, with what its `google.rpc.Status` tells."""
+        assert isinstance(error, grpc.Call)
+        code = error.code()
+        kind = _KINDS.get(code, InternalError)
+        details = _Details.of(error)
+        return kind(
+            error.details() or code.name,
+            code=code,
+            reason=details.reason,
+            field=details.field,
+            retry_after_seconds=details.retry_after_seconds,
+            request_id=request_id,
+        )
+
+
+class InvalidArgument(PerceptionError):
+    """The request is wrong; `field` names where."""
+
+
+class ResourceExhausted(PerceptionError):
+    """The request is over a limit, or the system is overloaded."""
+
+
+class Unavailable(PerceptionError):
+    """The service, or every task behind it, is down."""
+
+
+class DeadlineExceeded(PerceptionError):
+    """No answer in time."""
+
+
+class InternalError(PerceptionError):
+    """A defect of the service."""
+
+
+_KINDS: dict[grpc.StatusCode, type[PerceptionError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+
+class _Details:
+    def __init__(self) -> None:
+        self.reason = ""
+        self.field = ""
+        self.retry_after_seconds: float | None = None
+
+    @classmethod
+    def of(cls, error: grpc.Call) -> Self:
+        """Reads the standard details; a status without any, or a broken one, leaves them empty."""
+        found = cls()
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:
+            return found
+        for detail in status.details if status else ():
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
+            if detail.Unpack(info):
+                found.reason = info.reason
+                found.field = found.field or info.metadata.get("field", "")
+            elif detail.Unpack(bad) and bad.field_violations:
+                found.field = bad.field_violations[0].field
+            elif detail.Unpack(retry):
+                found.retry_after_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+        return found
