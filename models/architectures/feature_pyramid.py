@@ -1,0 +1,42 @@
+"""The backbone that both two-stage detectors share: a narrow ResNet-18 with a feature pyramid."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+
+from models.architectures.resnet import ResNet18
+
+LEVELS = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
+ANCHOR_SIZES = ((16,), (32,), (64,), (128,), (256,))
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+
+
+def pyramid_backbone(widths: Sequence[int], channels: int) -> BackboneWithFPN:
+    """Return feature maps of `channels` at strides 4, 8, 16, 32 and 64.
+
+    Lin et al., *Feature Pyramid Networks for Object Detection* (CVPR 2017).
+    """
+    return BackboneWithFPN(ResNet18(widths), LEVELS, list(widths), channels)
+
+
+def detector_arguments(input_size: Sequence[int]) -> dict[str, Any]:
+    """Return the arguments that torchvision's two-stage detectors share here.
+
+    The detectors resize their input to `input_size` (width, height). The samplers are a quarter of torchvision's,
+    which are meant for pictures of 800 x 1333 pixels with dozens of objects.
+    """
+    width, height = input_size
+    return {
+        "min_size": min(width, height),
+        "max_size": max(width, height),
+        "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ASPECT_RATIOS,) * len(ANCHOR_SIZES)),
+        "rpn_pre_nms_top_n_train": 500,
+        "rpn_pre_nms_top_n_test": 500,
+        "rpn_post_nms_top_n_train": 300,
+        "rpn_post_nms_top_n_test": 200,
+        "rpn_batch_size_per_image": 128,
+        "box_batch_size_per_image": 128,
+        "box_detections_per_img": 100,
+    }

@@ -1,0 +1,5 @@
+"""`python -m models.training`."""
+
+from models.training.cli import app
+
+app()

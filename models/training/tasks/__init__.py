@@ -1,0 +1,15 @@
+"""The tasks that models are trained for, by architecture."""
+
+from models.training.config import RunConfig
+from models.training.frame_cache import Frames
+from models.training.tasks.semantic_segmentation import SemanticSegmentation
+from models.training.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {
+    "bisenet": SemanticSegmentation,
+}
+
+
+def build_task(config: RunConfig, train: Frames, validation: Frames) -> Task:
+    """Return the task that a run's architecture is trained for."""
+    return TASKS[config.architecture.name](config, train, validation)
