@@ -1,0 +1,249 @@
+"""What stands beside the road: houses with windows, trees, and traffic signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.scenes.camera import Camera
+from models.datasets.scenes.canvas import Canvas, Colour, stuff_id, to_fixed
+from models.datasets.scenes.light import Light
+from models.datasets.scenes.mesh import Point
+
+WALLS: tuple[Colour, ...] = (
+    (176, 120, 96), (204, 190, 164), (150, 84, 70), (190, 176, 150), (140, 140, 146), (214, 200, 180), (166, 146, 120),
+    (196, 160, 110),
+)  # fmt: skip
+LEAVES: tuple[Colour, ...] = ((64, 104, 44), (84, 120, 50), (50, 92, 52), (110, 126, 54), (134, 112, 48))
+BUILDING = stuff_id("building")
+VEGETATION = stuff_id("vegetation")
+
+
+@dataclass(frozen=True)
+class House:
+    """A flat-fronted house: the wall towards the road and the two gable ends, with rows of windows."""
+
+    start: float
+    end: float
+    lateral: float
+    height: float
+    wall: Colour
+    floors: int
+    columns: int
+    lit: NDArray[np.bool_]
+    shop: Colour | None
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A trunk and a crown of leaf clumps; ``clumps`` [N, 4] holds offset x, y, radius (m) and tone."""
+
+    trunk: float
+    clumps: NDArray[np.float64]
+    outline: NDArray[np.float64]
+    leaf: Colour
+
+
+@dataclass(frozen=True)
+class Sign:
+    """A plate of one of the usual designs on a pole; size in metres."""
+
+    design: str
+    size: float
+    height: float
+
+    @property
+    def extent(self) -> tuple[float, float, float]:
+        return self.size, 0.1, self.height + self.size
+
+    def draw(
+        self, canvas: Canvas, camera: Camera, light: Light, position: Point, yaw: float, time: float, segment_id: int
+    ) -> None:
+        """Paint pole and plate, both of them the thing, facing the camera."""
+        foot, depth = camera.project(np.array(position))
+        scale, far = camera.focal / float(depth), float(depth)
+        shade = light.ambient + 0.6 * light.diffuse
+        pole = _bar(-0.045, -self.height - self.size, 0.045, 0.0) * scale
+        canvas.convex(to_fixed(foot + pole), light.colour(_times((130.0, 134.0, 138.0), shade), far), segment_id)
+        centre = foot - np.array([0.0, (self.height + 0.1) * scale])
+        for shape, colour in PLATES[self.design]:
+            seen = light.colour(_times(colour, shade), far)
+            canvas.convex(to_fixed(centre + shape * self.size * scale), seen, segment_id)
+
+
+def make_house(rng: np.random.Generator, start: float, end: float, lateral: float) -> House:
+    floors = int(rng.integers(2, 6))
+    columns = max(2, round((end - start) / rng.uniform(2.2, 3.2)))
+    tone = rng.uniform(0.8, 1.12)
+    r, g, b = WALLS[int(rng.integers(len(WALLS)))]
+    return House(
+        start, end, lateral,
+        height=floors * 3.1 + 1.4,
+        wall=(r * tone, g * tone, b * tone),
+        floors=floors,
+        columns=columns,
+        lit=rng.random((floors, columns)) < 0.35,
+        shop=(float(rng.uniform(60, 220)), float(rng.uniform(40, 120)), float(rng.uniform(40, 150)))
+        if rng.random() < 0.5 else None,
+    )  # fmt: skip
+
+
+def make_tree(rng: np.random.Generator) -> Tree:
+    size = rng.uniform(0.8, 1.25)
+    count = 9
+    angle = rng.uniform(0, 2 * np.pi, count)
+    reach = np.sqrt(rng.uniform(0, 1, count)) * 1.25 * size
+    x, y = reach * np.cos(angle), 3.9 * size + 1.1 * reach * np.sin(angle)
+    tone = 0.72 + 0.2 * (y - y.min()) / (np.ptp(y) + 1e-6) + rng.uniform(-0.06, 0.1, count)
+    clumps = np.stack([x, y, rng.uniform(0.75, 1.15, count) * size, tone], axis=1)
+    clumps = clumps[np.argsort(tone, kind="stable")]
+    return Tree(
+        trunk=float(2.2 * size),
+        clumps=clumps,
+        outline=1 + rng.uniform(-0.2, 0.16, (count, 16)),
+        leaf=LEAVES[int(rng.integers(len(LEAVES)))],
+    )
+
+
+def make_sign(rng: np.random.Generator) -> Sign:
+    design = ("limit", "warning", "stop", "priority", "mandatory", "parking")[int(rng.integers(6))]
+    return Sign(design, size=float(rng.uniform(0.38, 0.48)), height=float(rng.uniform(2.1, 2.6)))
+
+
+def draw_house(canvas: Canvas, camera: Camera, light: Light, house: House, line: NDArray[np.float64]) -> None:
+    """Paint a house beside the stretch ``line`` [2, 2] of the road's middle, world (x, z) of its near and far end."""
+    (x0, z0), (x1, z1) = line + np.array([house.lateral, 0.0])
+    front = _quad(x0, z0, x1, z1, 0.0, house.height)
+    side = 1.0 if house.lateral > 0 else -1.0
+    depth = 9.0 * side
+    for near_x, near_z, shade in ((x1, z1, (0.0, 0.0, 1.0)), (x0, z0, (0.0, 0.0, -1.0))):
+        gable = _quad(near_x, near_z, near_x + depth, near_z, 0.0, house.height)
+        _paint(canvas, camera, light, gable, house.wall, shade)
+    _paint(canvas, camera, light, front, house.wall, (-side, 0.0, 0.0))
+    normal = (-side, 0.0, 0.0)
+    cornice = _quad(x0, z0, x1, z1, house.height - 0.5, house.height)
+    _paint(canvas, camera, light, cornice, _times(house.wall, 0.75), normal)
+    plinth = house.shop if house.shop is not None else _times(house.wall, 0.7)
+    _paint(canvas, camera, light, _quad(x0, z0, x1, z1, 0.0, 0.7), plinth, normal)
+    if house.shop is not None:
+        _paint(canvas, camera, light, _quad(x0, z0, x1, z1, 2.7, 3.2), house.shop, normal)
+    _windows(canvas, camera, light, house, (x0, z0, x1, z1), normal)
+
+
+def _windows(
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    house: House,
+    ends: tuple[float, float, float, float],
+    normal: tuple[float, float, float],
+) -> None:
+    x0, z0, x1, z1 = ends
+    column, floor = np.meshgrid(np.arange(house.columns), np.arange(house.floors))
+    centre, half = (column + 0.5) / house.columns, 0.28 / house.columns
+    bottom, top = 0.9 + 3.1 * floor, 2.5 + 3.1 * floor
+
+    def panes(grow: float, cut: float) -> NDArray[np.float64]:
+        along = np.stack([centre - half * grow, centre + half * grow, centre + half * grow, centre - half * grow], -1)
+        lift = 0.12 * (grow - 1) * 4
+        low = bottom - lift
+        high = top + lift - cut
+        up = np.stack([low, low, high, high], -1)
+        return np.stack([x0 + along * (x1 - x0), up, z0 + along * (z1 - z0)], -1)
+
+    shade = float(light.shade(np.array([normal]))[0])
+    frame, glass = _times(house.wall, 1.25 * shade), _times((70.0, 84.0, 100.0), 0.5 + 0.5 * shade)
+    lamp = (255.0, 214.0, 130.0) if light.lamps_on else _times((150.0, 165.0, 180.0), shade)
+    sides = ((panes(1.25, 0.0), frame, None), (panes(1.0, 0.0), glass, ~house.lit), (panes(1.0, 0.0), lamp, house.lit))
+    for corners, colour, chosen in sides:
+        pixels, depth = camera.project(corners)
+        shown = depth.min(axis=-1) > 1.0
+        if chosen is not None:
+            shown &= chosen
+        if shown.any():
+            seen = light.colour(colour, float(depth[shown].mean()))
+            canvas.polygons(list(to_fixed(pixels[shown])), seen, BUILDING)
+
+
+def draw_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree, position: Point) -> None:
+    """Paint a tree as a flat figure that faces the camera."""
+    foot, depth = camera.project(np.array(position))
+    scale, far = camera.focal / float(depth), float(depth)
+    trunk = np.array([[-0.14, 0.0], [0.14, 0.0], [0.09, -tree.trunk - 1.0], [-0.09, -tree.trunk - 1.0]])
+    canvas.convex(to_fixed(foot + trunk * scale), light.colour((84.0, 66.0, 50.0), far), VEGETATION)
+    angles = np.linspace(0, 2 * np.pi, tree.outline.shape[1], endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    shade = light.ambient + 0.7 * light.diffuse
+    colours = light.colours(np.array(tree.leaf) * (tree.clumps[:, 3:] * shade * 1.15), far)
+    for (x, y, radius, _), edge, colour in zip(tree.clumps, tree.outline, colours, strict=True):
+        blob = np.array([x, -y]) + radius * edge[:, None] * circle
+        canvas.polygons([to_fixed(foot + blob * scale)], colour, VEGETATION)
+
+
+RED, WHITE, BLUE, YELLOW, BLACK = (
+    (206.0, 20.0, 26.0),
+    (244.0, 244.0, 240.0),
+    (24.0, 84.0, 176.0),
+    (244.0, 200.0, 30.0),
+    (24.0, 24.0, 26.0),
+)
+
+
+def _polygon(corners: int, radius: float, turn: float) -> NDArray[np.float64]:
+    angles = turn + np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def _bar(x0: float, y0: float, x1: float, y1: float) -> NDArray[np.float64]:
+    return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+
+
+UP, FLAT, DIAMOND = -np.pi / 2, np.pi / 8, 0.0
+PLATES: dict[str, tuple[tuple[NDArray[np.float64], Colour], ...]] = {
+    "limit": (
+        (_polygon(20, 1.0, 0), RED), (_polygon(20, 0.74, 0), WHITE), (_bar(-0.42, -0.36, -0.1, 0.36), BLACK),
+        (_bar(0.1, -0.36, 0.42, 0.36), BLACK), (_bar(0.19, -0.22, 0.33, 0.22), WHITE),
+    ),
+    "warning": (
+        (_polygon(3, 1.2, UP), RED), (_polygon(3, 0.8, UP), WHITE), (_bar(-0.08, -0.35, 0.08, 0.12), BLACK),
+        (_bar(-0.08, 0.18, 0.08, 0.3), BLACK),
+    ),
+    "stop": (
+        (_polygon(8, 1.08, FLAT), WHITE), (_polygon(8, 0.96, FLAT), RED), (_bar(-0.7, -0.22, 0.7, 0.22), WHITE),
+        (_bar(-0.36, -0.22, -0.28, 0.22), RED), (_bar(-0.04, -0.22, 0.04, 0.22), RED),
+        (_bar(0.28, -0.22, 0.36, 0.22), RED),
+    ),
+    "priority": ((_polygon(4, 1.15, DIAMOND), WHITE), (_polygon(4, 0.85, DIAMOND), YELLOW)),
+    "mandatory": (
+        (_polygon(20, 1.0, 0), WHITE), (_polygon(20, 0.93, 0), BLUE), (_bar(-0.12, -0.2, 0.12, 0.6), WHITE),
+        (np.array([[0, -0.7], [0.4, -0.2], [-0.4, -0.2]]), WHITE),
+    ),
+    "parking": (
+        (_bar(-0.95, -0.95, 0.95, 0.95), WHITE), (_bar(-0.88, -0.88, 0.88, 0.88), BLUE),
+        (_bar(-0.4, -0.65, -0.15, 0.65), WHITE), (_bar(-0.2, -0.65, 0.4, 0.1), WHITE),
+        (_bar(-0.15, -0.42, 0.18, -0.12), BLUE),
+    ),
+}  # fmt: skip
+
+
+def _times(colour: Colour, factor: float) -> Colour:
+    return colour[0] * factor, colour[1] * factor, colour[2] * factor
+
+
+def _quad(x0: float, z0: float, x1: float, z1: float, low: float, high: float) -> NDArray[np.float64]:
+    return np.array([[x0, low, z0], [x1, low, z1], [x1, high, z1], [x0, high, z0]])
+
+
+def _paint(
+    canvas: Canvas,
+    camera: Camera,
+    light: Light,
+    corners: NDArray[np.float64],
+    colour: Colour,
+    normal: tuple[float, float, float],
+) -> None:
+    pixels, depth = camera.project(corners)
+    shade = float(light.shade(np.array([normal]))[0])
+    canvas.convex(to_fixed(pixels), light.colour(_times(colour, shade), float(depth.mean())), BUILDING)

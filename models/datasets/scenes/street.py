@@ -1,0 +1,213 @@
+"""The street world: a camera drives along a road. The layout is drawn once; a frame is a function of its index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.datasets.scenes import roadside
+from models.datasets.scenes.backdrop import Ground, shadow_outline, sky
+from models.datasets.scenes.camera import Camera
+from models.datasets.scenes.canvas import Canvas, Colour, stuff_id, thing_id, to_fixed
+from models.datasets.scenes.light import Lens
+from models.datasets.scenes.mesh import Point
+from models.datasets.scenes.street_layout import Actor, StreetLayout
+from models.datasets.scenes.weather import make_weather
+from models.datasets.scenes.world import FRAMES_PER_SECOND, SMALLEST_DRAWN, Frame, size_factor
+
+VIEW = 130.0
+"""Metres ahead of the camera that are laid out."""
+
+Items = list[tuple[float, Callable[[], None]]]
+Outlines = list[NDArray[np.float64]]
+
+
+class StreetWorld:
+    """A street for a sequence of ``length`` frames of ``size`` (width, height)."""
+
+    def __init__(self, rng: np.random.Generator, length: int, size: tuple[int, int]) -> None:
+        width, height = size
+        weather = make_weather(rng)
+        self._light = weather.light
+        self._speed = float(rng.uniform(7.0, 11.0))
+        self._camera = Camera(
+            position=(1.75, float(rng.uniform(1.5, 2.3)), 0.0),
+            pitch=float(rng.uniform(0.0, 0.06)),
+            focal=float(rng.uniform(0.82, 1.0)) * min(width, height * 4 / 3),
+            centre=(width / 2, height * float(rng.uniform(0.44, 0.5))),
+        )
+        self._horizon = self._camera.centre[1] - self._camera.focal * float(np.tan(self._camera.pitch))
+        self._smallest = SMALLEST_DRAWN * size_factor(size)
+        end = self._speed * length / FRAMES_PER_SECOND + VIEW
+        self._layout = StreetLayout(rng, self._speed, end, self._light.lamps_on)
+        self._colours = _ground_colours(rng, weather.wet)
+        self._bounce = rng.uniform(0, 2 * np.pi, 2)
+        self._hills = 3.0 + np.cumsum(rng.normal(0, 0.8, 64)).clip(-2.0, 6.0)
+        self._lens = Lens(size, rng, weather.exposure, weather.noise, weather.blur, weather.rain)
+        self._sky = sky(rng, size, self._horizon, weather.zenith, weather.low_sky, weather.clouds, weather.cloud_colour)
+        over_the_middle = replace(self._camera, position=(0.0, self._camera.position[1], 0.0))
+        self._ground = Ground(rng, size, over_the_middle, self._light, round(self._horizon) + 1, grain=10.0)
+
+    def render(self, index: int, rng: np.random.Generator) -> Frame:
+        """Paint frame ``index``; ``rng`` is the frame's own and moves only the sensor's noise."""
+        time = index / FRAMES_PER_SECOND
+        along = self._speed * time
+        camera = self._camera_at(time, along)
+        canvas = Canvas(self._sky, stuff_id("sky"))
+        items: Items = []
+        shadows: Outlines = []
+        self._place_houses(canvas, camera, along, items, shadows)
+        self._place_trees(canvas, camera, along, items, shadows)
+        self._place_actors(canvas, camera, along, time, items, shadows)
+        self._paint_ground(canvas, camera, along)
+        self._ground.finish(canvas, camera, (camera.position[0], along), shadows)
+        for _, paint in sorted(items, key=lambda item: -item[0]):
+            paint()
+        things = tuple(actor.thing for actor in self._layout.actors)
+        return Frame(self._lens.apply(canvas.image, rng), canvas.ids, things)
+
+    def _camera_at(self, time: float, along: float) -> Camera:
+        """The camera in its lane, with the small movements of a car on its springs."""
+        bounce = 0.004 * np.sin(5.1 * time + self._bounce[0]) + 0.002 * np.sin(9.7 * time + self._bounce[1])
+        x = float(self._layout.road.middle(along)) + self._camera.position[0]
+        return replace(
+            self._camera,
+            position=(x, self._camera.position[1], along),
+            pitch=self._camera.pitch + float(bounce),
+            yaw=self._layout.road.direction(along + 8.0),
+        )
+
+    def _paint_ground(self, canvas: Canvas, camera: Camera, along: float) -> None:
+        road = self._layout.road
+        ahead = np.concatenate([[0.3, 1.0, 2.0, 3.0], np.geomspace(4.0, VIEW * 2, 18)]) + along
+
+        def strip(left: float, right: float, distances: NDArray[np.float64] = ahead) -> NDArray[np.int32]:
+            middle = road.middle(distances)
+            flat = np.zeros_like(distances)
+            edges = [np.stack([middle + x, flat, distances], axis=1) for x in (left, right)]
+            pixels, _ = camera.project(np.concatenate([edges[0], edges[1][::-1]]))
+            return to_fixed(pixels)
+
+        def paint(name: str, colour: Colour, *shapes: NDArray[np.int32]) -> None:
+            canvas.polygons(list(shapes), colour, stuff_id(name))
+
+        self._paint_hills(canvas, camera)
+        paint("vegetation", self._colours["grass"], strip(-400.0, 400.0))
+        edge = road.half + road.pavement
+        paint("pavement", self._colours["pavement"], strip(-edge, -road.half), strip(road.half, edge))
+        slabs = [strip(-edge, edge, np.array([s, s + 0.06])) for s in _multiples(along + 1, along + 22, 1.5)]
+        paint("pavement", self._colours["joint"], *slabs)
+        kerbs = [strip(-road.half - 0.22, -road.half), strip(road.half, road.half + 0.22)]
+        paint("pavement", self._colours["kerb"], *kerbs)
+        paint("road", self._colours["road"], strip(-road.half, road.half))
+        near = [j for j in self._layout.junctions if along - 8 < j < along + VIEW]
+        for junction in near:
+            paint("road", self._colours["road"], strip(-60.0, 60.0, np.array([max(junction - 4, along + 0.3), max(
+                junction + 4, along + 0.3)])))  # fmt: skip
+        lines = [
+            strip(x - 0.08, x + 0.08, np.array([max(s, along + 0.3), s + 3.0]))
+            for s in _multiples(along - 3, along + 90, 6.5)
+            for x in (0.0,)
+            if not any(j - 10 < s + 3 and s < j + 5 for j in near)
+        ]
+        for junction in near:
+            start = max(junction - 8.0, along + 0.3)
+            if junction - 5.0 > start:
+                bars = np.arange(-road.half + 0.4, road.half - 0.4, 1.1)
+                lines += [strip(x, x + 0.55, np.array([start, junction - 5.0])) for x in bars]
+            if junction - 9.2 > along + 0.3:
+                lines.append(strip(0.2, road.half, np.array([junction - 9.6, junction - 9.2])))
+        if road.half > 5:
+            lines += [strip(x - 0.06, x + 0.06, np.geomspace(0.4, 90, 12) + along) for x in (-3.45, 3.45)]
+        paint("road marking", self._colours["marking"], *lines)
+
+    def _paint_hills(self, canvas: Canvas, camera: Camera) -> None:
+        """A far ridge of trees all along the horizon; it only moves when the camera turns."""
+        bearing = np.linspace(-1.4, 1.4, len(self._hills)) - camera.yaw
+        x = camera.centre[0] + camera.focal * bearing
+        horizon = camera.centre[1] - camera.focal * np.tan(camera.pitch)
+        top = horizon - np.maximum(self._hills, 0.8) * camera.focal / 110.0
+        ridge = np.concatenate([np.stack([x, top], axis=1), [[x[-1], horizon + 3], [x[0], horizon + 3]]])
+        canvas.polygons([to_fixed(ridge)], self._light.colour((74, 98, 60), 90.0), stuff_id("vegetation"))
+
+    def _place_houses(self, canvas: Canvas, camera: Camera, along: float, items: Items, shadows: Outlines) -> None:
+        for house in self._layout.houses:
+            if not along + 1.0 < house.end or house.start > along + VIEW:
+                continue
+            ends = np.array([max(house.start, along + 0.5), house.end])
+            line = np.stack([self._layout.road.middle(ends), ends], axis=1)
+
+            def paint(house: roadside.House = house, line: NDArray[np.float64] = line) -> None:
+                roadside.draw_house(canvas, camera, self._light, house, line)
+
+            items.append((house.end - along, paint))
+            if self._light.direction[0] * house.lateral > 0 and house.start < along + 60:
+                front = line + np.array([[house.lateral, 0.0]])
+                shadows.append(shadow_outline(self._light, front, house.height))
+
+    def _place_trees(self, canvas: Canvas, camera: Camera, along: float, items: Items, shadows: Outlines) -> None:
+        for place, lateral, tree in self._layout.trees:
+            distance = place - along
+            if not 1.5 < distance < 100:
+                continue
+            position = (float(self._layout.road.middle(place)) + lateral, 0.0, place)
+
+            def paint(tree: roadside.Tree = tree, position: tuple[float, float, float] = position) -> None:
+                roadside.draw_tree(canvas, camera, self._light, tree, position)
+
+            items.append((distance, paint))
+            if distance < 50:
+                fall = shadow_outline(self._light, np.array([[position[0], position[2]]]), tree.clumps[:, 1].mean())
+                angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
+                round_crown = 1.6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+                shadows.append(fall[1] + round_crown)
+
+    def _place_actors(
+        self, canvas: Canvas, camera: Camera, along: float, time: float, items: Items, shadows: Outlines
+    ) -> None:
+        for actor in self._layout.actors:
+            place, lateral = actor.place(time)
+            distance = place - along
+            half_width, half_length, height = actor.figure.extent
+            turn = abs(float(np.cos(actor.heading)))
+            reach = half_length * turn + half_width * (1 - turn)
+            if not 1.0 - reach < distance < VIEW or abs(lateral) > 45:
+                continue
+            across = 2 * (half_width * turn + half_length * (1 - turn))
+            if across * height * (camera.focal / max(distance, 1.0)) ** 2 < self._smallest:
+                continue
+            position = (float(self._layout.road.middle(place)) + lateral, 0.0, place)
+            yaw = self._layout.road.direction(place) + actor.heading
+
+            def paint(actor: Actor = actor, position: Point = position, yaw: float = yaw) -> None:
+                segment_id = thing_id(actor.thing.track_id)
+                actor.figure.draw(canvas, camera, self._light, position, yaw, time, segment_id)
+
+            items.append((distance, paint))
+            forward = np.array([np.sin(yaw), np.cos(yaw)]) * half_length
+            right = np.array([np.cos(yaw), -np.sin(yaw)]) * half_width
+            corners = [s * forward + t * right for s, t in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
+            footprint = np.array([position[0], position[2]]) + 1.06 * np.array(corners)
+            shadows.append(shadow_outline(self._light, footprint, 0.8 * height))
+
+
+def _multiples(start: float, end: float, step: float) -> list[float]:
+    """The multiples of ``step`` between two distances, which stay in place while the camera moves."""
+    return [float(step * k) for k in range(int(np.ceil(start / step)), int(np.ceil(end / step)))]
+
+
+def _ground_colours(rng: np.random.Generator, wet: float) -> dict[str, Colour]:
+    grey = float(rng.uniform(78, 108)) * (1 - 0.25 * wet)
+    stone = float(rng.uniform(138, 176)) * (1 - 0.18 * wet)
+    warm = float(rng.uniform(-6, 14))
+    return {
+        "road": (grey, grey, grey + 4),
+        "pavement": (stone + warm, stone, stone - warm),
+        "joint": (0.86 * (stone + warm), 0.86 * stone, 0.86 * (stone - warm)),
+        "kerb": (1.14 * stone, 1.14 * stone, 1.12 * stone),
+        "grass": (float(rng.uniform(80, 110)), float(rng.uniform(116, 138)), float(rng.uniform(56, 74))),
+        "marking": (226.0, 226.0, 220.0),
+    }
