@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Task = Literal["detection", "instance_segmentation", "semantic_segmentation", "classification"]
+ResizeKind = Literal["letterbox", "stretch", "shortest_edge"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class ResizeRule:
     `longest_edge`, without padding.
     """
 
-    kind: Literal["letterbox", "stretch", "shortest_edge"]
+    kind: ResizeKind
     pad_value: int = 114
     shortest_edge: int = 0
     longest_edge: int = 0
