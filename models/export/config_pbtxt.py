@@ -1,0 +1,80 @@
+"""The text of a model's config.pbtxt, which tells Triton and our services everything about it."""
+
+from __future__ import annotations
+
+import json
+
+import onnx
+
+from models.catalog.schema import Entry
+from models.export.contract import IMAGE, Tensor, graph_tensors
+
+QUEUE_DELAY_MICROSECONDS = 500
+
+
+def config_text(entry: Entry, model: onnx.ModelProto, digests: dict[str, str]) -> str:
+    """Return the configuration of `model`, which `entry` describes, in protobuf's text format.
+
+    digests: parameters to be added as they are.
+    """
+    inputs, outputs = graph_tensors(model)
+    batched = len(inputs[0].dims) == 4
+    max_batch_size = entry.max_batch_size if batched else 0
+    blocks = [
+        "# Written by `perception models build`: change the catalogue entry instead.",
+        f'name: "{entry.task}"',
+        'backend: "onnxruntime"',
+        'default_model_filename: "model.onnx"',
+        f"max_batch_size: {max_batch_size}",
+        *(_tensor_block("input", tensor, batched) for tensor in inputs),
+        *(_tensor_block("output", tensor, batched) for tensor in outputs),
+        "version_policy { latest { num_versions: 1 } }",
+        "instance_group { count: 1 }",
+    ]
+    if batched:
+        blocks.append(f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} }}")
+    blocks.append(_warmup_block(entry, batched))
+    blocks += [
+        f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}"
+        for key, value in (_parameters(entry) | digests).items()
+    ]
+    return "\n".join(blocks) + "\n"
+
+
+def _parameters(entry: Entry) -> dict[str, str]:
+    image = entry.image
+    parameters = {
+        "task": entry.task,
+        "labels": json.dumps(list(entry.labels)),
+        "resize": image.resize,
+        "catalog_entry": entry.name,
+        "source": entry.source.url or entry.source.file,
+        "licence": entry.licence,
+    }
+    if image.resize == "letterbox":
+        parameters["pad_value"] = str(image.pad_value)
+    if image.resize == "shortest_edge":
+        parameters["shortest_edge"] = str(image.shortest_edge)
+        parameters["longest_edge"] = str(image.longest_edge)
+    if entry.task == "instance_segmentation":
+        parameters["mask_kind"] = "box"
+    return parameters
+
+
+def _tensor_block(kind: str, tensor: Tensor, batched: bool) -> str:
+    dims = ", ".join(str(size) for size in tensor.dims[int(batched) :])
+    return f'{kind} {{ name: "{tensor.name}" data_type: {tensor.triton_type} dims: [ {dims} ] }}'
+
+
+def _warmup_block(entry: Entry, batched: bool) -> str:
+    # A picture of any size is warmed up at the largest square that the resize rule makes.
+    height = entry.image.height or entry.image.shortest_edge
+    width = entry.image.width or entry.image.shortest_edge
+    picture = f"data_type: TYPE_UINT8 dims: [ {height}, {width}, 3 ] random_data: true"
+    batch_size = "batch_size: 1 " if batched else ""
+    return f'model_warmup {{ name: "picture" {batch_size}inputs {{ key: "{IMAGE}" value: {{ {picture} }} }} }}'
+
+
+def _quoted(text: str) -> str:
+    # JSON's escapes of quotes and backslashes are protobuf's, too.
+    return json.dumps(text, ensure_ascii=False)
