@@ -170,7 +170,7 @@ class Panoptic:
     def __post_init__(self) -> None:
         _require("Panoptic.ids", self.ids.dtype == np.int32 and self.ids.ndim == 2, "int32 [H, W]", _describe(self.ids))
         of_segments = sorted(segment.id for segment in self.segments)
-        of_map = sorted(set(np.flatnonzero(_counts(self.ids)).tolist()) - {0})
+        of_map = sorted(_values(self.ids) - {0})
         _require("Panoptic.segments", of_segments == of_map, f"the map's ids {of_map}", of_segments)
 
     @classmethod
@@ -179,10 +179,13 @@ class Panoptic:
         return cls(ids=np.zeros((height, width), np.int32), segments=())
 
 
-def _counts(ids: NDArray[np.int32]) -> NDArray[np.int64]:
-    if ids.size and (ids.min() < 0 or ids.max() > 65535):
+def _values(ids: NDArray[np.int32]) -> set[int]:
+    flat = ids.ravel()
+    # Neighbours mostly share an id: the last pixel of every run tells all, several times faster than counting pixels.
+    ends = np.append(flat[:-1][flat[1:] != flat[:-1]], flat[-1:])
+    if ends.size and (ends.min() < 0 or ends.max() > 65535):
         raise ValueError(f"Panoptic.ids: expected values 0..65535, got {ids.min()}..{ids.max()}")
-    return np.bincount(ids.ravel(), minlength=1)
+    return set(np.flatnonzero(np.bincount(ends, minlength=1)).tolist())
 
 
 def labels_of(class_ids: Sequence[int] | NDArray[np.int32], labels: Sequence[str]) -> tuple[str, ...]:
