@@ -1,12 +1,13 @@
 """The model contract: what a model's configuration in the repository must say, and how it is read.
 
-| task                  | outputs                                                                                        |
-|-----------------------|------------------------------------------------------------------------------------------------|
-| detection             | num_detections INT32 [1], detection_boxes FP32 [K,4], detection_scores FP32 [K],                |
-|                       | detection_classes INT32 [K]                                                                    |
-| instance_segmentation | the same and detection_masks UINT8 [K,M,M]                                                     |
-| semantic_segmentation | class_map UINT8 [h,w], optionally class_confidence UINT8 [h,w]; h and w divide the input's size |
-| classification        | probabilities FP32 [C], C being the number of labels                                           |
+| task                  | outputs                                                                           |
+|-----------------------|-----------------------------------------------------------------------------------|
+| detection             | num_detections INT32 [1], detection_boxes FP32 [K,4], detection_scores FP32 [K],  |
+|                       | detection_classes INT32 [K]                                                       |
+| instance_segmentation | the same and detection_masks UINT8 [K,M,M]                                        |
+| semantic_segmentation | class_map UINT8 [h,w], optionally class_confidence UINT8 [h,w]; h and w divide    |
+|                       | the input's size                                                                  |
+| classification        | probabilities FP32 [C], C being the number of labels                              |
 
 Every task takes `image` UINT8 [H,W,3], RGB. Shapes are without the batch axis, which all tensors have when
 `max_batch_size` is above 0.
@@ -141,7 +142,8 @@ class _Reader:
             longest_edge=self._whole_number("longest_edge", 1) if kind == "shortest_edge" else 0,
         )
         if rule.longest_edge < rule.shortest_edge:
-            self._problem("parameter 'longest_edge'", f"at least shortest_edge, {rule.shortest_edge}", str(rule.longest_edge))
+            expected = f"at least shortest_edge, {rule.shortest_edge}"
+            self._problem("parameter 'longest_edge'", expected, str(rule.longest_edge))
         return rule
 
     def _whole_number(self, name: str, least: int, most: int | None = None, default: int | None = None) -> int:
@@ -176,16 +178,17 @@ class _Reader:
         if resize.kind == "shortest_edge" and sizes and len(open_sizes) < 2:
             self._problem("input 'image'", "dims [-1,-1,3] with resize 'shortest_edge'", str(dict(sizes)))
         if resize.kind != "shortest_edge" and open_sizes:
-            self._problem("input 'image'", f"a fixed size with resize '{resize.kind}'", f"{' and '.join(open_sizes)} open")
+            found = f"{' and '.join(open_sizes)} open"
+            self._problem("input 'image'", f"a fixed size with resize '{resize.kind}'", found)
 
     def _check_task(self, task: Task, labels: tuple[str, ...], sizes: Mapping[str, int]) -> None:
         if task == "semantic_segmentation":
             if len(labels) > MAX_SEMANTIC_LABELS:
                 self._problem("parameter 'labels'", f"at most {MAX_SEMANTIC_LABELS} labels", str(len(labels)))
             for size, of in (("h", "H"), ("w", "W")):
-                map_size, input_size = sizes.get(size, -1), sizes.get(of, -1)
-                if -1 not in (map_size, input_size) and (map_size == 0 or input_size % map_size):
-                    self._problem("output 'class_map'", f"{size} to divide the input's {of}={input_size}", str(map_size))
+                found, whole = sizes.get(size, -1), sizes.get(of, -1)
+                if -1 not in (found, whole) and (found == 0 or whole % found):
+                    self._problem("output 'class_map'", f"{size} to divide the input's {of}={whole}", str(found))
         if task == "classification" and labels and sizes.get("C", -1) not in (-1, len(labels)):
             self._problem("parameter 'labels'", f"{sizes['C']} labels, one per probability", str(len(labels)))
         if task == "instance_segmentation" and self._parameters.get("mask_kind") != "box":

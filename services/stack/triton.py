@@ -25,10 +25,11 @@ DEFAULT_ENVIRONMENT = _PROJECT / ".venv-triton"
 _DESCRIBE_PYTHON = """
 import importlib.metadata, json, sys, sysconfig
 library = sysconfig.get_config_var("LIBDIR")
+multiarch = sysconfig.get_config_var("MULTIARCH")
 print(json.dumps({
     "version": "%d.%d" % sys.version_info[:2],
     "site_packages": sysconfig.get_path("platlib"),
-    "library_directories": [library, "%s/%s" % (library, sysconfig.get_config_var("MULTIARCH")), sys.base_prefix + "/lib"],
+    "library_directories": [library, "%s/%s" % (library, multiarch), sys.base_prefix + "/lib"],
     "packages": {found.name.lower(): found.version for found in importlib.metadata.distributions()},
 }))
 """
@@ -175,7 +176,8 @@ def _installation(environment: Path) -> _Installation:
     stub = root / "python_backend_stubs" / description["version"] / "triton_python_backend_stub"
     if not stub.is_file():
         found = ", ".join(sorted(path.name for path in stub.parents[1].iterdir()))
-        raise TritonNotUsable(f"nvidia-pytriton runs backends on Python {found}; {environment} is {description['version']}")
+        version = description["version"]
+        raise TritonNotUsable(f"nvidia-pytriton runs backends on Python {found}; {environment} has {version}")
     libraries = [site_packages / "nvidia_pytriton.libs", *map(Path, description["library_directories"])]
     return _Installation(
         server=root / "bin" / "tritonserver",
@@ -194,7 +196,8 @@ def _installation(environment: Path) -> _Installation:
 
 def _prove_that_it_loads(installation: _Installation) -> None:
     for program, arguments in ((installation.server, ["--help"]), (installation.stub, [])):
-        ran = subprocess.run([program, *arguments], env=dict(installation.env), capture_output=True, text=True, timeout=30)
+        command = [program, *arguments]
+        ran = subprocess.run(command, env=dict(installation.env), capture_output=True, text=True, timeout=30)
         # The dynamic loader answers 127 where a library is missing, and 1 where one of its versions is.
         if ran.returncode == 127 or "GLIBC" in ran.stderr:
             raise TritonNotUsable(f"{program.name} does not load: {ran.stderr.strip().splitlines()[-1]}")

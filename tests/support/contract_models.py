@@ -50,7 +50,8 @@ _OUTPUTS: dict[str, dict[str, tuple[str, tuple[int | str, ...]]]] = {
 _ONNX_TYPES = {"UINT8": "uint8", "INT32": "int32", "FP32": "float"}
 
 _CONSTANTS = f"""
-    int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] last = {{-1}}, int64[2] plane = {{1, 2}},
+    int64[1] zero = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] last = {{-1}},
+    int64[2] plane = {{1, 2}},
     float half = {{127.0}}, float full = {{255.0}}, float sixteen = {{16.0}},
     int64[4] empty_rows = {{0, 0, 0, {MAX_DETECTIONS - 1}}},
     int64[6] empty_boxes = {{0, 0, 0, 0, {MAX_DETECTIONS - 1}, 0}},
@@ -131,15 +132,15 @@ def model(
     """
     axis = ("N",) if batch else ()
     outputs = {name: (datatype, (*axis, *shape)) for name, (datatype, shape) in tensors(task, height, width).items()}
-    declared = ", ".join(f"{_ONNX_TYPES[datatype]}[{_join(shape)}] {name}" for name, (datatype, shape) in outputs.items())
+    declared = ", ".join(f"{_ONNX_TYPES[kind]}[{_join(shape)}] {name}" for name, (kind, shape) in outputs.items())
     graph = "pixels = Identity (image)" if batch else "pixels = Unsqueeze (image, zero)"
     graph += _burden(burden, limit) if "detection" in _GRAPHS[task] else ""
     graph += _GRAPHS[task]
     for name in outputs:
         graph += f"    {name} = Identity ({name}_n)\n" if batch else f"    {name} = Squeeze ({name}_n, zero)\n"
     found = onnx.parser.parse_model(
-        f'''<ir_version: 10, opset_import: ["" : 20]>
-        {task} (uint8[{_join((*axis, height, width, 3))}] image) => ({declared}) <{_CONSTANTS}> {{ {graph} }}'''
+        f"""<ir_version: 10, opset_import: ["" : 20]>
+        {task} (uint8[{_join((*axis, height, width, 3))}] image) => ({declared}) <{_CONSTANTS}> {{ {graph} }}"""
     )
     used = {name for node in found.graph.node for name in node.input}
     constants = [constant for constant in found.graph.initializer if constant.name in used]
@@ -211,7 +212,9 @@ def configuration(
 max_batch_size: 8
 dynamic_batching {
   max_queue_delay_microseconds: 500
-  default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 60000000 allow_timeout_override: true max_queue_size: 64 }
+  default_queue_policy {
+    timeout_action: REJECT default_timeout_microseconds: 60000000 allow_timeout_override: true max_queue_size: 64
+  }
 }"""
     written = "\n".join(
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
@@ -247,9 +250,7 @@ def write_model(
     (folder / str(version)).mkdir(parents=True, exist_ok=True)
     text = configuration(task, height, width, batch=batch, name=name, parameters=parameters)
     (folder / "config.pbtxt").write_text(text)
-    onnx.save(
-        model(task, height, width, batch=batch, burden=burden, limit=limit), folder / str(version) / "model.onnx"
-    )
+    onnx.save(model(task, height, width, batch=batch, burden=burden, limit=limit), folder / str(version) / "model.onnx")
     return folder
 
 

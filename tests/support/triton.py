@@ -52,10 +52,10 @@ class TritonServer:
         deadline = time.monotonic() + timeout_seconds
         while not self._serves():
             if self._process.poll() is not None:
-                raise RuntimeError(f"tritonserver ended with {self._process.returncode}:\n{self.log.read_text()[-4000:]}")
+                raise RuntimeError(f"tritonserver ended with {self._process.returncode}:\n{self._last_words()}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise TimeoutError(f"tritonserver was not ready in {timeout_seconds} s:\n{self.log.read_text()[-4000:]}")
+                raise TimeoutError(f"tritonserver was not ready in {timeout_seconds} s:\n{self._last_words()}")
             time.sleep(0.05)
         return self
 
@@ -69,12 +69,14 @@ class TritonServer:
             except grpc.RpcError:
                 return False
 
+    def _last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-4000:]
+
     def stub_processes(self) -> list[int]:
-        """The process ids of the model instances."""
+        """The ids of the processes that run the models, one per instance."""
         assert self._process is not None
-        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         threads = Path(f"/proc/{self._process.pid}/task").glob("*/children")
-        return sorted({int(pid) for path in threads for pid in path.read_text().split()} | {int(pid) for pid in children})
+        return sorted(int(pid) for path in threads for pid in path.read_text().split())
 
     def stop(self) -> None:
         """Stops the server as an operator does, with SIGTERM."""

@@ -186,7 +186,7 @@ class TritonPythonModel:
                 f"the graph {found_type}"
             )
         expected = ([-1] if self._batches else []) + [int(size) for size in configured["dims"]]
-        agree = all(a == b or -1 in (a, b) for a, b in zip(expected, found_dims))
+        agree = all(a == b or -1 in (a, b) for a, b in zip(expected, found_dims, strict=False))
         can_batch = not self._batches or found_dims[:1] == [-1]
         if len(expected) != len(found_dims) or not agree or not can_batch:
             raise pb_utils.TritonModelException(
@@ -211,7 +211,7 @@ class TritonPythonModel:
         responses: list[Any] = [None] * len(requests)
         for members in groups.values():
             answers = self._run([requests[i] for i in members], [feeds[i] for i in members])
-            for index, answer in zip(members, answers):
+            for index, answer in zip(members, answers, strict=True):
                 responses[index] = answer
         return responses
 
@@ -222,15 +222,15 @@ class TritonPythonModel:
         if len(feeds) > 1:
             feed = {name: np.concatenate([one[name] for one in feeds]) for name in self._inputs}
         try:
-            outputs = dict(zip(names, self._session.run(names, feed)))
+            outputs = dict(zip(names, self._session.run(names, feed), strict=True))
         except Exception as error:  # ONNX Runtime raises a class of its own per status code, without a common base
             if len(requests) > 1:
-                return [self._run([one], [its_feed])[0] for one, its_feed in zip(requests, feeds)]
+                return [self._run([one], [its_feed])[0] for one, its_feed in zip(requests, feeds, strict=True)]
             message = f"model '{self._name}' failed in ONNX Runtime: {error}"
             pb_utils.Logger.log_error(message)
             return [pb_utils.InferenceResponse(error=pb_utils.TritonError(message))]
         responses, start = [], 0
-        for some, one in zip(wanted, feeds):
+        for some, one in zip(wanted, feeds, strict=True):
             rows = slice(None)
             if len(requests) > 1:
                 rows = slice(start, start + len(one[self._inputs[0]]))
