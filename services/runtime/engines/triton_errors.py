@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from grpc import StatusCode
@@ -83,6 +84,7 @@ _BY_MESSAGE: dict[StatusCode, tuple[tuple[str, _Maker], ...]] = {
 
 def error_from_status(model: str, code: StatusCode, message: str) -> ServiceError:
     """The error that a service raises for a failed call about `model`, given the call's status."""
+    message = re.sub(r"^\[request id: .*?\] ", "", message)
     for part, maker in _BY_MESSAGE.get(code, ()):
         if part in message:
             return maker(model, message)
