@@ -47,8 +47,9 @@ def sky(
     picture = np.broadcast_to((1 - t) * np.array(zenith) + t * np.array(low), (height, width, 3))
     squeezed = cv2.resize(cloud_noise(rng, (256, 256), (4, 8, 16, 40)), (width, height))
     threshold = float(np.quantile(squeezed, 1 - clouds)) if 0 < clouds < 1 else (9.0 if clouds <= 0 else -9.0)
-    cover = np.clip((squeezed - threshold) * 1.1, 0, 0.85)[..., None] * (1 - 0.5 * t)
-    bottom = 1 - 0.16 * np.clip(squeezed - threshold, 0, 1.6)[..., None]
+    closed = clouds >= 1
+    cover = np.clip((squeezed - threshold) * 1.1, 0, 0.85)[..., None] * (1 - (0.8 if closed else 0.5) * t)
+    bottom = 1 - (0.03 * squeezed if closed else 0.16 * np.clip(squeezed - threshold, 0, 1.6))[..., None]
     mixed = picture * (1 - cover) + np.array(cloud_colour) * bottom * cover
     return np.clip(mixed, 0, 255).astype(np.uint8)
 
@@ -98,8 +99,8 @@ class Ground:
         ``offset`` (x, z) in metres moves the texture; ``shadows`` are outlines [N, 2] of world (x, z) points.
         """
         part = canvas.image[self._top :]
-        u = (self._u + np.float32(offset[0] * self._scale % TEXELS)) % TEXELS
-        v = (self._v + np.float32(offset[1] * self._scale % TEXELS)) % TEXELS
+        u = self._u + np.float32(offset[0] * self._scale % TEXELS)
+        v = self._v + np.float32(offset[1] * self._scale % TEXELS)
         grain = cv2.remap(self._texture, u, v, cv2.INTER_NEAREST, borderMode=cv2.BORDER_WRAP)
         shade = cv2.add(cv2.multiply(grain, self._amplitude, scale=1 / 255), self._base)
         if shadows:

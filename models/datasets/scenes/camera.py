@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ class Camera:
     centre: tuple[float, float]
     yaw: float = 0.0
 
-    @property
+    @cached_property
     def rotation(self) -> NDArray[np.float64]:
         """World to camera (x right, y down, z forward), [3, 3]."""
         cos_p, sin_p = np.cos(self.pitch), np.sin(self.pitch)
@@ -30,11 +31,20 @@ class Camera:
         tilt = np.array([[1.0, 0.0, 0.0], [0.0, -cos_p, -sin_p], [0.0, -sin_p, cos_p]])
         return tilt @ turn
 
+    @cached_property
+    def eye(self) -> NDArray[np.float64]:
+        """The camera's position as an array [3]."""
+        return np.array(self.position)
+
+    @cached_property
+    def _centre(self) -> NDArray[np.float64]:
+        return np.array(self.centre)
+
     def project(self, points: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """World points [..., 3] to pixels [..., 2] and depths [...] in metres along the view direction."""
-        local = (points - np.array(self.position)) @ self.rotation.T
+        local = (points - self.eye) @ self.rotation.T
         depth = np.maximum(local[..., 2], NEAR)
-        pixels = local[..., :2] * (self.focal / depth[..., None]) + np.array(self.centre)
+        pixels = local[..., :2] * (self.focal / depth[..., None]) + self._centre
         return pixels, depth
 
     def ground(self, width: int, rows: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

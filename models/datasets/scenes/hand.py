@@ -25,12 +25,16 @@ GLOVES: tuple[Colour, ...] = ((60, 120, 190), (230, 230, 224), (70, 70, 74))
 
 @dataclass(frozen=True)
 class Hand:
-    """A hand whose palm is the origin and whose fingers point along z; ``mirror`` -1 makes it a left hand."""
+    """A hand whose palm is the origin and whose fingers point along z; ``mirror`` -1 makes it a left hand.
+
+    ``curl`` (rad) bends the fingers; the arm rises by ``rise`` metres towards the elbow.
+    """
 
     skin: Colour
     sleeve: Colour
     mirror: float
     curl: float
+    rise: float
 
     @property
     def extent(self) -> tuple[float, float, float]:
@@ -46,7 +50,7 @@ class Hand:
     def _limbs(self, curl: float) -> list[Limb]:
         m = self.mirror
         limbs = [
-            Limb((0.0, 0.16, -1.2), (0.0, 0.03, -0.2), (0.085, 0.056), self.sleeve),
+            Limb((0.0, self.rise, -1.3), (0.0, 0.03, -0.2), (0.085, 0.056), self.sleeve),
             Limb((0.0, 0.032, -0.2), (0.0, 0.03, -0.17), (0.058, 0.056), _darker(self.sleeve)),
             Limb((0.0, 0.025, -0.17), (0.0, 0.01, -0.05), (0.034, 0.038), self.skin),
         ]
@@ -70,7 +74,7 @@ class Hand:
         return limbs
 
 
-def make_hand(rng: np.random.Generator) -> Hand:
+def make_hand(rng: np.random.Generator, rise: float) -> Hand:
     """A bare or gloved hand in the sleeve of some work suit."""
     gloved = rng.random() < 0.3
     palette = GLOVES if gloved else SKIN
@@ -79,6 +83,7 @@ def make_hand(rng: np.random.Generator) -> Hand:
         sleeve=SLEEVES[int(rng.integers(len(SLEEVES)))],
         mirror=float(rng.choice([-1.0, 1.0])),
         curl=float(rng.uniform(0.3, 0.8)),
+        rise=rise,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -34,13 +35,18 @@ class Light:
 
     def colours(self, colours: NDArray[np.floating], depth: float) -> list[Colour]:
         """Surface colours [N, 3] as the camera sees them from ``depth`` metres."""
-        kept = np.exp(-self.haze * depth)
-        seen = colours * np.array(self.gain) * kept + np.array(self.haze_colour) * (1.0 - kept)
-        return [tuple(row) for row in np.minimum(seen, 255.0).tolist()]
+        kept = math.exp(-self.haze * depth)
+        seen = colours * (np.array(self.gain) * kept) + np.array(self.haze_colour) * (1.0 - kept)
+        return [(r, g, b) for r, g, b in np.minimum(seen, 255.0).tolist()]
 
     def colour(self, colour: Colour, depth: float) -> Colour:
         """One colour as the camera sees it from ``depth`` metres."""
-        return self.colours(np.array([colour]), depth)[0]
+        kept = math.exp(-self.haze * depth)
+        r, g, b = (
+            min(255.0, channel * gain * kept + haze * (1.0 - kept))
+            for channel, gain, haze in zip(colour, self.gain, self.haze_colour, strict=True)
+        )
+        return r, g, b
 
 
 class Lens:

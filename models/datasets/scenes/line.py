@@ -135,16 +135,19 @@ class LineWorld:
             from_front = bool(rng.random() < 0.65)
             target = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(-0.15, 0.2)))
             yaw = float(rng.uniform(-0.5, 0.5)) + (0.0 if from_front else np.pi)
-            visits.append(Visit(self._thing("hand", {}), make_hand(rng), at, duration, target, yaw))
+            hand = make_hand(rng, rise=0.16 if from_front else 0.9)
+            visits.append(Visit(self._thing("hand", {}), hand, at, duration, target, yaw))
             at += duration + float(rng.uniform(0.3, 3.0))
         return visits
 
     def _paint_seams(self, canvas: Canvas, travel: float) -> None:
         """The joints of the belt, which show that it moves."""
         first = np.ceil((-SIDE - travel) / self._seam) * self._seam + travel
+        _, height, z = self._camera.position
+        hidden = 0.035 * max(0.0, -z - BELT) / height + 0.01
         dark: Colour = tuple(0.72 * c for c in self._belt_colour)  # type: ignore[assignment]
         for x in np.arange(first, SIDE, self._seam):
-            quad = [(x, 0.0, -BELT), (x + 0.012, 0.0, -BELT), (x + 0.012, 0.0, BELT), (x, 0.0, BELT)]
+            quad = [(x, 0.0, hidden - BELT), (x + 0.012, 0.0, hidden - BELT), (x + 0.012, 0.0, BELT), (x, 0.0, BELT)]
             pixels, _ = self._camera.project(np.array(quad))
             canvas.convex(to_fixed(pixels), dark, stuff_id("belt"))
 
@@ -171,7 +174,7 @@ def _hand_shadow(light: Light, visit: Visit, place: tuple[float, float, float]) 
 def _mounted_camera(rng: np.random.Generator, size: tuple[int, int]) -> Camera:
     """A camera beside the belt, or steeply over it, looking at its middle."""
     width, height = size
-    pitch = float(rng.uniform(0.5, 0.85)) if rng.random() < 0.75 else float(rng.uniform(0.95, 1.25))
+    pitch = float(rng.uniform(0.5, 0.85)) if rng.random() < 0.75 else float(rng.uniform(0.95, 1.15))
     distance = float(rng.uniform(1.15, 1.5))
     aim = float(rng.uniform(0.0, 0.12))
     return Camera(

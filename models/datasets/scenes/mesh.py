@@ -47,7 +47,8 @@ class Mesh:
     def face(self, points: Sequence[Point], colour: Colour, inside: Point, convex: bool = True) -> None:
         """A flat polygon seen only from the side that looks away from the point ``inside``."""
         corners = np.array(points)
-        normal = np.cross(corners - np.roll(corners, 1, axis=0), np.roll(corners, -1, axis=0) - corners).sum(axis=0)
+        arms = corners - corners.mean(axis=0)
+        normal = np.cross(arms, np.roll(arms, -1, axis=0)).sum(axis=0)
         if normal @ (corners.mean(axis=0) - np.array(inside)) < 0:
             points, normal = tuple(points)[::-1], -normal
         length = float(np.linalg.norm(normal))

@@ -76,11 +76,9 @@ def _box(rng: np.random.Generator, damaged: bool) -> Parcel:
             a, b, c, e = sorted(keys)
             mesh.face([corners[key] for key in (a, b, e, c)], card, inside, convex=not damaged)
     top, front = h + 0.001, -d - 0.001
-    mesh.face([(-w, top, -0.02), (w, top, -0.02), (w, top, 0.02), (-w, top, 0.02)], tape, inside) if not damaged else (
-        mesh.face(
-            [(-crushed * w, top, -0.02), (0, top, -0.02), (0, top, 0.03), (-crushed * w, top, 0.02)], tape, inside
-        )
-    )
+    torn = 0.0 if damaged else crushed * w
+    mesh.face([(-crushed * w, top, -0.02), (torn, top, -0.02), (torn, top, 0.02), (-crushed * w, top, 0.02)], tape,
+              inside)  # fmt: skip
     for side in (-1, 1):
         if not (damaged and side == crushed):
             x = side * (w + 0.001)
@@ -91,10 +89,9 @@ def _box(rng: np.random.Generator, damaged: bool) -> Parcel:
         x = label - 0.26 * w + 0.11 * w * k
         _plate(mesh, x, 0.36 * h, x + 0.05 * w, 0.6 * h, front - 0.001, INK, inside)
     if damaged:
-        _tear(mesh, rng, crushed * w * 0.42, 0.34 * h, 0.36 * w, 0.3 * h, front, inside)
-        tip = corners[crushed, 1, -1]
-        for toward in ((0.1 * crushed * w, h, 0.3 * d), (crushed * w, 0.45 * h, -d), (0.0, h, -d)):
-            _crease(mesh, tip, toward, inside)
+        _tear(mesh, rng, crushed * w * 0.3, 0.28 * h, (0.3 * w, 0.2 * h), front, inside)
+        _tear(mesh, rng, crushed * w * 0.1, 0.3 * d, (0.4 * w, 0.3 * d), top, inside, lies_flat=True)
+        _crush(mesh, corners, (crushed, 1, -1), card, inside)
     return Parcel(mesh, (w, d, h), is_round=False)
 
 
@@ -103,24 +100,39 @@ def _plate(mesh: Mesh, x0: float, y0: float, x1: float, y1: float, z: float, col
 
 
 def _tear(
-    mesh: Mesh, rng: np.random.Generator, x: float, y: float, w: float, h: float, z: float, inside: Point
+    mesh: Mesh,
+    rng: np.random.Generator,
+    across: float,
+    up: float,
+    size: tuple[float, float],
+    level: float,
+    inside: Point,
+    lies_flat: bool = False,
 ) -> None:
-    """A jagged hole with a pale torn edge on a face at depth ``z``."""
+    """A jagged hole with a pale torn edge, on the upright face at z = ``level`` or on the flat one at y = ``level``."""
     angles = np.linspace(0, 2 * np.pi, 13, endpoint=False)
     jag = np.where(np.arange(13) % 2 == 0, 1.0, 0.55) * rng.uniform(0.8, 1.2, 13)
     for scale, colour, lift in ((1.25, (236.0, 222.0, 196.0), 0.002), (0.95, INK, 0.003)):
-        hole = [
-            (x + scale * w * float(j * np.cos(a)), y + scale * h * float(j * np.sin(a)), z - lift)
-            for a, j in zip(angles, jag, strict=True)
-        ]
+        a = across + scale * size[0] * jag * np.cos(angles)
+        b = up + scale * size[1] * jag * np.sin(angles)
+        if lies_flat:
+            hole = [(x, level + lift, z) for x, z in zip(a.tolist(), b.tolist(), strict=True)]
+        else:
+            hole = [(x, y, level - lift) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
         mesh.face(hole, colour, inside, convex=False)
 
 
-def _crease(mesh: Mesh, start: Point, end: Point, inside: Point) -> None:
-    a, b = np.array(start) * 1.004, np.array(end) * 1.004
-    wide = np.array([0.0, 0.006, 0.004])
-    points = [tuple(map(float, p)) for p in (a, b, b + wide / 3, a + wide)]
-    mesh.hull([(x, y, z) for x, y, z in points], (60.0, 44.0, 32.0))
+def _crush(
+    mesh: Mesh, corners: dict[tuple[int, int, int], Point], tip: tuple[int, int, int], colour: Colour, inside: Point
+) -> None:
+    """Dark facets on the three faces that meet in a corner which was pushed in."""
+    x, y, z = tip
+    neighbours = [np.array(corners[key]) for key in ((-x, y, z), (x, 1 - y, z), (x, y, -z))]
+    point = np.array(corners[tip])
+    ends = [point + 0.6 * (neighbour - point) for neighbour in neighbours]
+    for first, second, tone in ((0, 2, 0.72), (0, 1, 0.55), (1, 2, 0.62)):
+        facet = [(float(a), float(b), float(c)) for a, b, c in (point, ends[first], ends[second])]
+        mesh.face(facet, _times(colour, tone), inside)
 
 
 def _revolve(
@@ -177,6 +189,7 @@ def _can(rng: np.random.Generator, damaged: bool) -> Parcel:
         mesh.face(lid, colour, (0.0, h - 0.1, 0.0))
     if damaged:
         _crack(mesh, rng, r * 0.8, 0.25 * h, 0.72 * h, (26.0, 22.0, 22.0))
+        _tear(mesh, rng, 0.0, -0.25 * r, (0.42 * r, 0.4 * r), h, (0.0, 0.0, 0.0), lies_flat=True)
     return Parcel(mesh, (r, r, h))
 
 
@@ -184,13 +197,12 @@ def _bottle(rng: np.random.Generator, damaged: bool) -> Parcel:
     r, h = float(rng.uniform(0.042, 0.056)), float(rng.uniform(0.23, 0.31))
     glass, label, cap = _pick(rng, GLASS), _pick(rng, BRIGHT), _pick(rng, BRIGHT)
     mesh = Mesh()
-    capless = damaged and rng.random() < 0.6
     profile: list[tuple[float, float, Colour]] = [
         (0.92 * r, 0.0, glass), (r, 0.03 * h, glass), (r, 0.14 * h, label), (r, 0.24 * h, label), (r, 0.36 * h, label),
         (r, 0.47 * h, glass), (r, 0.58 * h, glass), (0.8 * r, 0.68 * h, glass), (0.42 * r, 0.78 * h, glass),
-        (0.34 * r, 0.89 * h, glass if capless else cap),
+        (0.34 * r, 0.89 * h, glass if damaged else cap),
     ]  # fmt: skip
-    profile += [(0.38 * r, 0.93 * h, _times(glass, 0.5))] if capless else [(0.44 * r, 0.9 * h, cap), (0.44 * r, h, cap)]
+    profile += [(0.38 * r, 0.93 * h, _times(glass, 0.5))] if damaged else [(0.44 * r, 0.9 * h, cap), (0.44 * r, h, cap)]
     _revolve(mesh, profile, 1.1, _dent(rng, h, 0.5) if damaged else None)
     inside = (0.0, 0.3 * h, 0.0)
     if not damaged:

@@ -20,8 +20,19 @@ CLOTHES: tuple[Colour, ...] = (
 )  # fmt: skip
 TROUSERS: tuple[Colour, ...] = ((40, 46, 70), (54, 50, 46), (30, 30, 34), (110, 100, 84), (70, 90, 120))
 SHOE = (36.0, 30.0, 28.0)
-WHEEL = ((0.34, (24.0, 24.0, 26.0)), (0.28, (112.0, 114.0, 118.0)), (0.05, (60.0, 60.0, 64.0)))
-"""Tyre, blurred spokes and hub of a bicycle: radius in metres and colour, the outermost first."""
+TYRE = (24.0, 24.0, 26.0)
+WHEEL_COLOURS = np.array([TYRE, (112.0, 114.0, 118.0), (60.0, 60.0, 64.0)])
+
+
+def _wheel_rings() -> NDArray[np.float64]:
+    """Tyre, blurred spokes and hub of both wheels of a bicycle: [wheel, ring, corner, 3] in the local frame."""
+    angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+    circle = np.stack([0 * angles, np.sin(angles), np.cos(angles)], axis=1)
+    hubs = np.array([(0.0, 0.34, -0.52), (0.0, 0.34, 0.52)])
+    return hubs[:, None, None] + np.array([0.34, 0.28, 0.05])[:, None, None] * circle
+
+
+WHEEL_RINGS = _wheel_rings()
 
 
 @dataclass(frozen=True)
@@ -106,16 +117,13 @@ class Cyclist:
         self, canvas: Canvas, camera: Camera, light: Light, position: Point, yaw: float, time: float, segment_id: int
     ) -> None:
         """Paint rider and bicycle riding towards ``yaw``; ``time`` in seconds turns the pedals."""
-        angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-        for z in (-0.52, 0.52):
-            for radius, colour in WHEEL:
-                ring = np.stack([0 * angles, 0.34 + radius * np.sin(angles), z + radius * np.cos(angles)], axis=1)
-                pixels, depth = camera.project(ring @ turned(yaw).T + np.array(position))
-                far = float(depth.mean())
-                seen = light.colour(colour, far)
-                canvas.convex(to_fixed(pixels), seen, segment_id)
-                if radius == WHEEL[0][0]:  # from the front a wheel is as wide as its tyre
-                    canvas.line(to_fixed(pixels[[5, 15]]), 0.05 * camera.focal / far, seen, segment_id)
+        pixels, depth = camera.project(WHEEL_RINGS @ turned(yaw).T + np.array(position))
+        far = float(depth.mean())
+        for wheel in to_fixed(pixels):
+            for ring, colour in zip(wheel, light.colours(WHEEL_COLOURS, far), strict=True):
+                canvas.convex(ring, colour, segment_id)
+            # From the front or the back a wheel is as wide as its tyre.
+            canvas.line(wheel[0, [5, 15]], 0.05 * camera.focal / far, light.colour(TYRE, far), segment_id)
         limbs = _riding(self.person, self.frame, time)
         draw_limbs(canvas, camera, light, limbs, position, turned(yaw), segment_id)
 

@@ -23,27 +23,39 @@ VEGETATION = stuff_id("vegetation")
 
 @dataclass(frozen=True)
 class House:
-    """A flat-fronted house: the wall towards the road and the two gable ends, with rows of windows."""
+    """A flat-fronted house from ``start`` to ``end`` metres along the road, ``lateral`` metres right of its middle.
+
+    ``frames`` and ``panes`` [windows, 4, 2] are corners as the fraction along the wall and the height in metres;
+    ``lit`` [windows] says where a lamp burns; ``shop`` colours the ground floor where there is one.
+    """
 
     start: float
     end: float
     lateral: float
     height: float
     wall: Colour
-    floors: int
-    columns: int
+    frames: NDArray[np.float64]
+    panes: NDArray[np.float64]
     lit: NDArray[np.bool_]
     shop: Colour | None
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A trunk and a crown of leaf clumps; ``clumps`` [N, 4] holds offset x, y, radius (m) and tone."""
+    """A trunk of this height (m) and clumps of leaves.
+
+    ``blobs`` [clumps, corners, 2] are outlines in metres from the foot, x to the right and y down, the darkest first;
+    ``colours`` [clumps, 3].
+    """
 
     trunk: float
-    clumps: NDArray[np.float64]
-    outline: NDArray[np.float64]
-    leaf: Colour
+    blobs: NDArray[np.float64]
+    colours: NDArray[np.float64]
+
+    @property
+    def crown(self) -> float:
+        """Height of the middle of the crown in metres."""
+        return -float(self.blobs[..., 1].mean())
 
 
 @dataclass(frozen=True)
@@ -74,6 +86,7 @@ class Sign:
 
 
 def make_house(rng: np.random.Generator, start: float, end: float, lateral: float) -> House:
+    """A house of two to five floors, perhaps with a shop."""
     floors = int(rng.integers(2, 6))
     columns = max(2, round((end - start) / rng.uniform(2.2, 3.2)))
     tone = rng.uniform(0.8, 1.12)
@@ -82,32 +95,31 @@ def make_house(rng: np.random.Generator, start: float, end: float, lateral: floa
         start, end, lateral,
         height=floors * 3.1 + 1.4,
         wall=(r * tone, g * tone, b * tone),
-        floors=floors,
-        columns=columns,
-        lit=rng.random((floors, columns)) < 0.35,
+        frames=_grid_of_windows(floors, columns, 1.25),
+        panes=_grid_of_windows(floors, columns, 1.0),
+        lit=rng.random(floors * columns) < 0.35,
         shop=(float(rng.uniform(60, 220)), float(rng.uniform(40, 120)), float(rng.uniform(40, 150)))
         if rng.random() < 0.5 else None,
     )  # fmt: skip
 
 
 def make_tree(rng: np.random.Generator) -> Tree:
-    size = rng.uniform(0.8, 1.25)
-    count = 9
+    """A broad-leaved tree four to six metres high."""
+    size, count, corners = rng.uniform(0.8, 1.25), 9, 16
     angle = rng.uniform(0, 2 * np.pi, count)
     reach = np.sqrt(rng.uniform(0, 1, count)) * 1.25 * size
     x, y = reach * np.cos(angle), 3.9 * size + 1.1 * reach * np.sin(angle)
     tone = 0.72 + 0.2 * (y - y.min()) / (np.ptp(y) + 1e-6) + rng.uniform(-0.06, 0.1, count)
-    clumps = np.stack([x, y, rng.uniform(0.75, 1.15, count) * size, tone], axis=1)
-    clumps = clumps[np.argsort(tone, kind="stable")]
-    return Tree(
-        trunk=float(2.2 * size),
-        clumps=clumps,
-        outline=1 + rng.uniform(-0.2, 0.16, (count, 16)),
-        leaf=LEAVES[int(rng.integers(len(LEAVES)))],
-    )
+    turns = np.linspace(0, 2 * np.pi, corners, endpoint=False)
+    radius = rng.uniform(0.75, 1.15, (count, 1)) * size * (1 + rng.uniform(-0.2, 0.16, (count, corners)))
+    blobs = np.stack([x[:, None] + radius * np.cos(turns), radius * np.sin(turns) - y[:, None]], axis=-1)
+    order = np.argsort(tone, kind="stable")
+    leaf = np.array(LEAVES[int(rng.integers(len(LEAVES)))])
+    return Tree(float(2.2 * size), blobs[order], tone[order, None] * leaf)
 
 
 def make_sign(rng: np.random.Generator) -> Sign:
+    """A sign of one of six designs."""
     design = ("limit", "warning", "stop", "priority", "mandatory", "parking")[int(rng.integers(6))]
     return Sign(design, size=float(rng.uniform(0.38, 0.48)), height=float(rng.uniform(2.1, 2.6)))
 
@@ -140,46 +152,44 @@ def _windows(
     ends: tuple[float, float, float, float],
     normal: tuple[float, float, float],
 ) -> None:
+    """Frames, dark panes and lit panes of all windows, each kind in one stroke."""
     x0, z0, x1, z1 = ends
-    column, floor = np.meshgrid(np.arange(house.columns), np.arange(house.floors))
-    centre, half = (column + 0.5) / house.columns, 0.28 / house.columns
-    bottom, top = 0.9 + 3.1 * floor, 2.5 + 3.1 * floor
-
-    def panes(grow: float, cut: float) -> NDArray[np.float64]:
-        along = np.stack([centre - half * grow, centre + half * grow, centre + half * grow, centre - half * grow], -1)
-        lift = 0.12 * (grow - 1) * 4
-        low = bottom - lift
-        high = top + lift - cut
-        up = np.stack([low, low, high, high], -1)
-        return np.stack([x0 + along * (x1 - x0), up, z0 + along * (z1 - z0)], -1)
-
+    frames, panes = (
+        np.stack([x0 + flat[..., 0] * (x1 - x0), flat[..., 1], z0 + flat[..., 0] * (z1 - z0)], -1)
+        for flat in (house.frames, house.panes)
+    )
     shade = float(light.shade(np.array([normal]))[0])
     frame, glass = _times(house.wall, 1.25 * shade), _times((70.0, 84.0, 100.0), 0.5 + 0.5 * shade)
     lamp = (255.0, 214.0, 130.0) if light.lamps_on else _times((150.0, 165.0, 180.0), shade)
-    sides = ((panes(1.25, 0.0), frame, None), (panes(1.0, 0.0), glass, ~house.lit), (panes(1.0, 0.0), lamp, house.lit))
-    for corners, colour, chosen in sides:
+    for corners, colour in ((frames, frame), (panes[~house.lit], glass), (panes[house.lit], lamp)):
         pixels, depth = camera.project(corners)
         shown = depth.min(axis=-1) > 1.0
-        if chosen is not None:
-            shown &= chosen
         if shown.any():
             seen = light.colour(colour, float(depth[shown].mean()))
             canvas.polygons(list(to_fixed(pixels[shown])), seen, BUILDING)
 
 
+def _grid_of_windows(floors: int, columns: int, grow: float) -> NDArray[np.float64]:
+    """Corners [floors * columns, 4, 2] as the fraction along the wall and the height in metres."""
+    column, floor = (grid.ravel() for grid in np.meshgrid(np.arange(columns), np.arange(floors)))
+    centre, half = (column + 0.5) / columns, 0.28 * grow / columns
+    low, high = 0.9 + 3.1 * floor - 0.48 * (grow - 1), 2.5 + 3.1 * floor + 0.48 * (grow - 1)
+    left, right = centre - half, centre + half
+    corners = [(left, low), (right, low), (right, high), (left, high)]
+    return np.stack([np.stack(corner, axis=-1) for corner in corners], axis=1)
+
+
 def draw_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree, position: Point) -> None:
-    """Paint a tree as a flat figure that faces the camera."""
+    """Paint a tree as a flat figure that faces the camera; a far one with fewer clumps of leaves."""
     foot, depth = camera.project(np.array(position))
     scale, far = camera.focal / float(depth), float(depth)
     trunk = np.array([[-0.14, 0.0], [0.14, 0.0], [0.09, -tree.trunk - 1.0], [-0.09, -tree.trunk - 1.0]])
     canvas.convex(to_fixed(foot + trunk * scale), light.colour((84.0, 66.0, 50.0), far), VEGETATION)
-    angles = np.linspace(0, 2 * np.pi, tree.outline.shape[1], endpoint=False)
-    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    shade = light.ambient + 0.7 * light.diffuse
-    colours = light.colours(np.array(tree.leaf) * (tree.clumps[:, 3:] * shade * 1.15), far)
-    for (x, y, radius, _), edge, colour in zip(tree.clumps, tree.outline, colours, strict=True):
-        blob = np.array([x, -y]) + radius * edge[:, None] * circle
-        canvas.polygons([to_fixed(foot + blob * scale)], colour, VEGETATION)
+    shade = 1.15 * (light.ambient + 0.7 * light.diffuse)
+    colours = light.colours(tree.colours * shade, far)
+    step = 1 if scale > 8 else 2
+    for blob, colour in zip(to_fixed(foot + tree.blobs * scale)[::step], colours[::step], strict=True):
+        canvas.polygons([blob], colour, VEGETATION)
 
 
 RED, WHITE, BLUE, YELLOW, BLACK = (

@@ -7,15 +7,19 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from models.datasets.sample import IGNORE_LABEL, VOID_ID, Category, Sample, Segment, mask_box
 from models.datasets.scenes.canvas import FIRST_THING_ID, thing_id
-from models.datasets.scenes.categories import CATEGORIES, TRAIN_IDS, WORLD_CATEGORIES
+from models.datasets.scenes.categories import CATEGORIES, TRAIN_IDS
 from models.datasets.scenes.line import LineWorld
 from models.datasets.scenes.street import StreetWorld
 from models.datasets.scenes.world import SMALLEST_LABELLED, Frame, Thing, World, size_factor
+
+ID_COUNT = 1 << 16
+"""Segment ids are 16 bits wide while painting."""
 
 WorldName = Literal["street", "line"]
 
@@ -76,15 +80,16 @@ def _sequence(world: WorldName, seed: int, length: int, size: tuple[int, int]) -
 def _truth(frame: Frame, smallest: float) -> tuple[tuple[Segment, ...], NDArray[np.int32], NDArray[np.uint8]]:
     """Segments, panoptic map and semantic map; what is left of a thing below ``smallest`` pixels becomes void."""
     things = {thing_id(thing.track_id): thing for thing in frame.things}
-    areas = np.bincount(frame.ids.ravel(), minlength=FIRST_THING_ID)
-    kept = {int(i) for i in np.flatnonzero(areas) if i < FIRST_THING_ID or areas[i] >= smallest}
-    train_ids = np.full(len(areas), IGNORE_LABEL, np.uint8)
-    panoptic_ids = np.full(len(areas), VOID_ID, np.int32)
+    areas = cv2.calcHist([frame.ids], [0], None, [ID_COUNT], [0, ID_COUNT]).ravel()
+    kept = [int(i) for i in np.flatnonzero(areas) if i < FIRST_THING_ID or areas[i] >= smallest]
+    train_ids = np.full(ID_COUNT, IGNORE_LABEL, np.uint8)
+    kept_ids = np.full(ID_COUNT, VOID_ID, np.uint16)
     for segment_id in kept:
         train_ids[segment_id] = TRAIN_IDS[things[segment_id].category] if segment_id in things else segment_id - 1
-        panoptic_ids[segment_id] = segment_id
-    segments = tuple(_segment(frame.ids, i, int(areas[i]), things.get(i)) for i in sorted(kept))
-    return segments, panoptic_ids[frame.ids], train_ids[frame.ids]
+        kept_ids[segment_id] = segment_id
+    segments = tuple(_segment(frame.ids, i, int(areas[i]), things.get(i)) for i in kept)
+    panoptic = cv2.LUT(frame.ids, kept_ids).astype(np.int32)
+    return segments, panoptic, cv2.LUT(frame.ids, train_ids)
 
 
 def _segment(ids: NDArray[np.uint16], segment_id: int, area: int, thing: Thing | None) -> Segment:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from models.datasets.scenes import roadside
 from models.datasets.scenes.backdrop import Ground, shadow_outline, sky
 from models.datasets.scenes.camera import Camera
-from models.datasets.scenes.canvas import Canvas, Colour, stuff_id, thing_id, to_fixed
+from models.datasets.scenes.canvas import Canvas, stuff_id, thing_id, to_fixed
 from models.datasets.scenes.light import Lens
 from models.datasets.scenes.mesh import Point
+from models.datasets.scenes.street_ground import Street
 from models.datasets.scenes.street_layout import Actor, StreetLayout
 from models.datasets.scenes.weather import make_weather
 from models.datasets.scenes.world import FRAMES_PER_SECOND, SMALLEST_DRAWN, Frame, size_factor
@@ -43,7 +44,7 @@ class StreetWorld:
         self._smallest = SMALLEST_DRAWN * size_factor(size)
         end = self._speed * length / FRAMES_PER_SECOND + VIEW
         self._layout = StreetLayout(rng, self._speed, end, self._light.lamps_on)
-        self._colours = _ground_colours(rng, weather.wet)
+        self._street = Street(rng, self._layout.road, self._layout.junctions, VIEW, weather.wet)
         self._bounce = rng.uniform(0, 2 * np.pi, 2)
         self._hills = 3.0 + np.cumsum(rng.normal(0, 0.8, 64)).clip(-2.0, 6.0)
         self._lens = Lens(size, rng, weather.exposure, weather.noise, weather.blur, weather.rain)
@@ -62,7 +63,8 @@ class StreetWorld:
         self._place_houses(canvas, camera, along, items, shadows)
         self._place_trees(canvas, camera, along, items, shadows)
         self._place_actors(canvas, camera, along, time, items, shadows)
-        self._paint_ground(canvas, camera, along)
+        self._paint_hills(canvas, camera)
+        self._street.paint(canvas, camera, along)
         self._ground.finish(canvas, camera, (camera.position[0], along), shadows)
         for _, paint in sorted(items, key=lambda item: -item[0]):
             paint()
@@ -79,50 +81,6 @@ class StreetWorld:
             pitch=self._camera.pitch + float(bounce),
             yaw=self._layout.road.direction(along + 8.0),
         )
-
-    def _paint_ground(self, canvas: Canvas, camera: Camera, along: float) -> None:
-        road = self._layout.road
-        ahead = np.concatenate([[0.3, 1.0, 2.0, 3.0], np.geomspace(4.0, VIEW * 2, 18)]) + along
-
-        def strip(left: float, right: float, distances: NDArray[np.float64] = ahead) -> NDArray[np.int32]:
-            middle = road.middle(distances)
-            flat = np.zeros_like(distances)
-            edges = [np.stack([middle + x, flat, distances], axis=1) for x in (left, right)]
-            pixels, _ = camera.project(np.concatenate([edges[0], edges[1][::-1]]))
-            return to_fixed(pixels)
-
-        def paint(name: str, colour: Colour, *shapes: NDArray[np.int32]) -> None:
-            canvas.polygons(list(shapes), colour, stuff_id(name))
-
-        self._paint_hills(canvas, camera)
-        paint("vegetation", self._colours["grass"], strip(-400.0, 400.0))
-        edge = road.half + road.pavement
-        paint("pavement", self._colours["pavement"], strip(-edge, -road.half), strip(road.half, edge))
-        slabs = [strip(-edge, edge, np.array([s, s + 0.06])) for s in _multiples(along + 1, along + 22, 1.5)]
-        paint("pavement", self._colours["joint"], *slabs)
-        kerbs = [strip(-road.half - 0.22, -road.half), strip(road.half, road.half + 0.22)]
-        paint("pavement", self._colours["kerb"], *kerbs)
-        paint("road", self._colours["road"], strip(-road.half, road.half))
-        near = [j for j in self._layout.junctions if along - 8 < j < along + VIEW]
-        for junction in near:
-            paint("road", self._colours["road"], strip(-60.0, 60.0, np.array([max(junction - 4, along + 0.3), max(
-                junction + 4, along + 0.3)])))  # fmt: skip
-        lines = [
-            strip(x - 0.08, x + 0.08, np.array([max(s, along + 0.3), s + 3.0]))
-            for s in _multiples(along - 3, along + 90, 6.5)
-            for x in (0.0,)
-            if not any(j - 10 < s + 3 and s < j + 5 for j in near)
-        ]
-        for junction in near:
-            start = max(junction - 8.0, along + 0.3)
-            if junction - 5.0 > start:
-                bars = np.arange(-road.half + 0.4, road.half - 0.4, 1.1)
-                lines += [strip(x, x + 0.55, np.array([start, junction - 5.0])) for x in bars]
-            if junction - 9.2 > along + 0.3:
-                lines.append(strip(0.2, road.half, np.array([junction - 9.6, junction - 9.2])))
-        if road.half > 5:
-            lines += [strip(x - 0.06, x + 0.06, np.geomspace(0.4, 90, 12) + along) for x in (-3.45, 3.45)]
-        paint("road marking", self._colours["marking"], *lines)
 
     def _paint_hills(self, canvas: Canvas, camera: Camera) -> None:
         """A far ridge of trees all along the horizon; it only moves when the camera turns."""
@@ -160,7 +118,7 @@ class StreetWorld:
 
             items.append((distance, paint))
             if distance < 50:
-                fall = shadow_outline(self._light, np.array([[position[0], position[2]]]), tree.clumps[:, 1].mean())
+                fall = shadow_outline(self._light, np.array([[position[0], position[2]]]), tree.crown)
                 angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
                 round_crown = 1.6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
                 shadows.append(fall[1] + round_crown)
@@ -192,22 +150,3 @@ class StreetWorld:
             corners = [s * forward + t * right for s, t in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
             footprint = np.array([position[0], position[2]]) + 1.06 * np.array(corners)
             shadows.append(shadow_outline(self._light, footprint, 0.8 * height))
-
-
-def _multiples(start: float, end: float, step: float) -> list[float]:
-    """The multiples of ``step`` between two distances, which stay in place while the camera moves."""
-    return [float(step * k) for k in range(int(np.ceil(start / step)), int(np.ceil(end / step)))]
-
-
-def _ground_colours(rng: np.random.Generator, wet: float) -> dict[str, Colour]:
-    grey = float(rng.uniform(78, 108)) * (1 - 0.25 * wet)
-    stone = float(rng.uniform(138, 176)) * (1 - 0.18 * wet)
-    warm = float(rng.uniform(-6, 14))
-    return {
-        "road": (grey, grey, grey + 4),
-        "pavement": (stone + warm, stone, stone - warm),
-        "joint": (0.86 * (stone + warm), 0.86 * stone, 0.86 * (stone - warm)),
-        "kerb": (1.14 * stone, 1.14 * stone, 1.12 * stone),
-        "grass": (float(rng.uniform(80, 110)), float(rng.uniform(116, 138)), float(rng.uniform(56, 74))),
-        "marking": (226.0, 226.0, 220.0),
-    }
