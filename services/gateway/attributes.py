@@ -10,11 +10,19 @@ from perception.v1 import classification_pb2
 
 from services.gateway.taxonomy import Taxonomy
 
+ALL_LABELS = 2**32 - 1
+"""More than any model has: the most that the request's field holds."""
+
 
 def regions_to_classify(panoptic: Panoptic, taxonomy: Taxonomy) -> tuple[Segment, ...]:
     """The segments whose category an attribute rule names, in the scene's order; their boxes are what to crop."""
     named = {category for rule in taxonomy.attributes for category in rule.categories}
     return tuple(segment for segment in panoptic.segments if segment.category in named)
+
+
+def labels_needed(taxonomy: Taxonomy) -> int:
+    """How many labels of each region, best first, the rules need to be told: 1 unless one counts only some labels."""
+    return 1 if all(rule.labels is None for rule in taxonomy.attributes) else ALL_LABELS
 
 
 def with_attributes(

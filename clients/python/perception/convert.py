@@ -72,12 +72,12 @@ def instances_from_messages(messages: Sequence[instance_segmentation_pb2.Instanc
         scores=objects.scores,
         class_ids=objects.class_ids,
         labels=objects.labels,
-        masks=tuple(_box_mask(message) for message in messages),
+        masks=tuple(box_mask_from_message(message.box_mask) for message in messages),
     )
 
 
-def _box_mask(message: instance_segmentation_pb2.Instance) -> NDArray[np.uint8]:
-    mask = message.box_mask
+def box_mask_from_message(mask: geometry_pb2.BoxMask) -> NDArray[np.uint8]:
+    """A mask relative to its box, uint8 [M, M], probability times 255."""
     if mask.size == 0 or len(mask.probabilities) != mask.size**2:
         raise ValueError(f"box mask of {len(mask.probabilities)} bytes, expected {mask.size} x {mask.size}, at least 1")
     return np.frombuffer(mask.probabilities, np.uint8).reshape(mask.size, mask.size)

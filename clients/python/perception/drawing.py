@@ -57,7 +57,7 @@ def draw_panoptic(picture: NDArray[np.uint8], panoptic: Panoptic) -> NDArray[np.
         tints[segment.id] = _shade(segment)
     covered = (ids > 0)[..., None]
     overlay = np.where(covered, picture * (1 - _FILL) + tints[ids] * _FILL, picture).astype(np.uint8)
-    overlay[_outlines(ids)] = 255
+    overlay[_outlines(ids, panoptic)] = 255
     # Large things first, so that the names of small ones stay readable.
     for segment in sorted(panoptic.segments, key=lambda segment: -segment.area):
         _name(overlay, segment, ids)
@@ -73,10 +73,14 @@ def _shade(segment: Segment) -> NDArray[np.float32]:
     return np.asarray(color + (toward - color) * (0.12 * (segment.id % 5)), np.float32)
 
 
-def _outlines(ids: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _outlines(ids: NDArray[np.int32], panoptic: Panoptic) -> NDArray[np.bool_]:
+    """Where a thing meets anything else, bool [H, W]; the ragged edges between stuff would hide the picture."""
+    is_thing = np.zeros(max((segment.id for segment in panoptic.segments), default=0) + 1, np.bool_)
+    is_thing[[segment.id for segment in panoptic.segments if segment.is_thing]] = True
+    things = np.where(is_thing[ids], ids, 0)
     edges = np.zeros(ids.shape, np.bool_)
-    edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-    edges[1:] |= ids[1:] != ids[:-1]
+    edges[:, 1:] |= things[:, 1:] != things[:, :-1]
+    edges[1:] |= things[1:] != things[:-1]
     return edges
 
 

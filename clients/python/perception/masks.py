@@ -34,16 +34,25 @@ def paste_probability(
         return np.zeros((0, 0), np.uint8), left, top
     columns = _cells(left, right, x_min, x_max, mask.shape[1])
     rows = _cells(top, bottom, y_min, y_max, mask.shape[0])
-    x_map = np.broadcast_to(columns, (bottom - top, right - left))
-    y_map = np.broadcast_to(rows[:, None], (bottom - top, right - left))
-    resampled = cv2.remap(
-        mask,
-        np.ascontiguousarray(x_map),
-        np.ascontiguousarray(y_map),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(resampled, np.uint8), left, top
+    return _sample(mask, rows, columns), left, top
+
+
+def relative_to(mask: NDArray[np.uint8], box: ArrayLike, part: ArrayLike) -> NDArray[np.uint8]:
+    """The mask of `box`, uint8 [h, w], resampled to cover `part` of it: uint8 of the same size, both boxes xyxy."""
+    x_min, y_min, x_max, y_max = (float(edge) for edge in np.asarray(box, np.float64))
+    left, top, right, bottom = (float(edge) for edge in np.asarray(part, np.float64))
+    height, width = mask.shape
+    columns = left + (np.arange(width) + 0.5) * (right - left) / width
+    rows = top + (np.arange(height) + 0.5) * (bottom - top) / height
+    return _sample(mask, _to_cells(rows, y_min, y_max, height), _to_cells(columns, x_min, x_max, width))
+
+
+def _sample(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
+    size = (len(rows), len(columns))
+    x_map = np.ascontiguousarray(np.broadcast_to(columns, size))
+    y_map = np.ascontiguousarray(np.broadcast_to(rows[:, None], size))
+    # Pixel centres in the outer half of a border cell take that cell's value.
+    return np.asarray(cv2.remap(mask, x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
@@ -53,5 +62,9 @@ def _span(low: float, high: float, limit: int) -> tuple[int, int]:
 
 
 def _cells(first: int, after: int, low: float, high: float, cells: int) -> NDArray[np.float32]:
-    centres = np.arange(first, after, dtype=np.float64) + 0.5
-    return ((centres - low) * (cells / (high - low)) - 0.5).astype(np.float32)
+    return _to_cells(np.arange(first, after) + 0.5, low, high, cells)
+
+
+def _to_cells(places: NDArray[np.float64], low: float, high: float, cells: int) -> NDArray[np.float32]:
+    """Places along an axis as indices of cell centres, of `cells` cells between `low` and `high`."""
+    return ((places - low) * (cells / (high - low)) - 0.5).astype(np.float32)

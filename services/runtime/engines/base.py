@@ -53,6 +53,12 @@ class Model:
     catalog_entry: str
     weights_sha256: str
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) of the picture that the model takes; (-1, -1) where it takes any."""
+        height, width = self.inputs[0].shape[:2]
+        return height, width
+
 
 @dataclass(frozen=True)
 class Inference:

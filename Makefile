@@ -1,0 +1,88 @@
+# Perception: frames in, panoptic scenes out. `make help` lists the targets.
+
+PROFILE ?= demo
+PORT_BASE ?= 50050
+ENGINE ?= auto
+SOURCE ?=
+OUT ?= out
+
+PYTHON ?= python3.11
+PIP := -m pip install --quiet --disable-pip-version-check
+STAMPS := .cache/environments
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
+
+.PHONY: run
+run: environment ## Perceive the sample frames, or SOURCE=photo.jpg|folder|video PROFILE=demo|street|coco; results in out/
+	@.venv/bin/perception run --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE) --output $(OUT) $(if $(SOURCE),--source "$(SOURCE)")
+
+.PHONY: up
+up: environment ## Leave the system running and print its addresses; PROFILE=… PORT_BASE=53050
+	@.venv/bin/perception up --detach --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE)
+
+.PHONY: down
+down: ## Stop what `make up` left running; PORT_BASE=…
+	@.venv/bin/perception down --port-base $(PORT_BASE)
+
+.PHONY: test
+test: environment environment-dev environment-models lint ## Run every check and test
+	.venv/bin/pytest
+	.venv-models/bin/python -m pytest tests/models
+
+.PHONY: lint
+lint: environment-dev ## ruff, mypy, buf
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.cache/buf/node_modules/.bin/buf lint
+
+.PHONY: format
+format: environment-dev ## Format the code
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+.PHONY: stubs
+stubs: environment-dev ## Generate the client's stubs from protos/
+	.venv/bin/python clients/python/generate_stubs.py
+
+.PHONY: environment
+environment: $(STAMPS)/runtime $(STAMPS)/triton ## Install what `make run` needs into .venv and .venv-triton
+
+.PHONY: environment-dev
+environment-dev: $(STAMPS)/dev ## Install what the tests need into .venv
+
+.PHONY: environment-models
+environment-models: $(STAMPS)/models ## Install PyTorch and what trains and exports models into .venv-models (6 GB)
+
+$(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/generate_stubs.py $(wildcard protos/perception/v1/*.proto)
+	@mkdir -p $(STAMPS)
+	@echo "installing .venv (half a minute the first time)"
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
+	@touch $@
+
+$(STAMPS)/dev: $(STAMPS)/runtime
+	@echo "installing the test tools"
+	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
+	@npm install --silent --no-fund --no-audit --prefix .cache/buf @bufbuild/buf@1.75.0
+	@touch $@
+
+# Triton's python backend wants numpy 1, so the server has an environment of its own. Of nvidia-pytriton only the
+# tritonserver binary and its libraries are used, so its own dependencies stay out.
+$(STAMPS)/triton: deploy/triton-requirements.txt
+	@mkdir -p $(STAMPS)
+	@echo "installing .venv-triton"
+	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
+	@.venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
+	@touch $@
+
+$(STAMPS)/models: pyproject.toml
+	@mkdir -p $(STAMPS)
+	@echo "installing .venv-models (a minute or two the first time, 6 GB)"
+	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
+	@.venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
+	@touch $@

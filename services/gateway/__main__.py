@@ -1,0 +1,49 @@
+"""`python -m services.gateway`: Turns frames into scenes."""
+
+import asyncio
+
+from perception.v1 import perception_pb2_grpc
+
+from services.gateway.perceiver import Perceiver
+from services.gateway.servicer import PerceptionServicer
+from services.gateway.settings import GatewaySettings
+from services.gateway.tasks import connect
+from services.gateway.taxonomy import Taxonomy, TaxonomyError
+from services.runtime.server import Served, Service, run
+from services.runtime.settings import read_settings
+
+
+def main() -> None:
+    """Serves until SIGTERM."""
+    settings = read_settings(GatewaySettings, "services.gateway", "Turns frames into scenes.")
+    try:
+        taxonomy = Taxonomy.load(settings.taxonomy)
+    except TaxonomyError as error:
+        raise SystemExit(f"TAXONOMY: {error}") from None
+
+    async def build() -> Service:
+        tasks = connect(settings)
+        perceiver = Perceiver(settings, taxonomy, tasks)
+        servicer = PerceptionServicer(perceiver, settings, taxonomy, tasks)
+
+        async def ready() -> bool:
+            serving = await asyncio.gather(
+                *(client.serving(settings.health_interval_seconds) for client in tasks.values())
+            )
+            return any(serving)
+
+        async def close() -> None:
+            perceiver.close()
+            await asyncio.gather(*(client.close() for client in tasks.values()))
+
+        served = Served(
+            "perception.v1.PerceptionService",
+            lambda server: perception_pb2_grpc.add_PerceptionServiceServicer_to_server(servicer, server),
+        )
+        return Service([served], ready, close)
+
+    run("gateway", settings, build)
+
+
+if __name__ == "__main__":
+    main()

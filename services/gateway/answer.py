@@ -1,0 +1,96 @@
+"""The gateway's answer: domain values and task answers as messages, in the form that the caller asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from perception import codecs, convert, masks
+from perception.types import Panoptic, Segment
+from perception.v1 import (
+    detection_pb2,
+    geometry_pb2,
+    image_pb2,
+    instance_segmentation_pb2,
+    perception_pb2,
+    semantic_segmentation_pb2,
+)
+
+
+def panoptic_message(panoptic: Panoptic, form: perception_pb2.PanopticFormat) -> perception_pb2.Panoptic:
+    """A scene as one PNG or with a run-length mask for each segment."""
+    height, width = panoptic.ids.shape
+    message = perception_pb2.Panoptic(
+        size=image_pb2.ImageSize(height=height, width=width), segments=[_segment(s) for s in panoptic.segments]
+    )
+    if form == perception_pb2.PANOPTIC_FORMAT_RLE:
+        for segment in message.segments:
+            counts = codecs.encode_rle(panoptic.ids == segment.id)
+            segment.rle.CopyFrom(geometry_pb2.RleMask(height=height, width=width, counts=counts))
+    else:
+        message.png = codecs.encode_panoptic_png(panoptic.ids)
+    return message
+
+
+def _segment(segment: Segment) -> perception_pb2.Segment:
+    return perception_pb2.Segment(
+        id=segment.id,
+        category=segment.category,
+        category_id=segment.category_id,
+        is_thing=segment.is_thing,
+        score=segment.score,
+        box=convert.box_to_message(segment.box),
+        area=segment.area,
+        attributes=[
+            perception_pb2.Attribute(name=found.name, value=found.value, score=found.score)
+            for found in segment.attributes
+        ],
+        color=convert.color_to_integer(segment.color),
+    )
+
+
+def detections(answer: detection_pb2.DetectResponse | None) -> Sequence[detection_pb2.Detection]:
+    """The detection model's own answer."""
+    return answer.detections if answer else ()
+
+
+def instances(
+    answer: instance_segmentation_pb2.SegmentInstancesResponse | None,
+    mask_format: geometry_pb2.MaskFormat,
+    image_size: tuple[int, int],
+) -> Sequence[instance_segmentation_pb2.Instance]:
+    """The instance model's own answer, its masks in the form asked for."""
+    if answer is None:
+        return ()
+    if mask_format != geometry_pb2.MASK_FORMAT_BOX:
+        for instance in answer.instances:
+            instance.rle.CopyFrom(_rle(instance, *image_size))
+    return answer.instances
+
+
+def _rle(instance: instance_segmentation_pb2.Instance, height: int, width: int) -> geometry_pb2.RleMask:
+    crop, x, y = masks.paste(
+        convert.box_mask_from_message(instance.box_mask), convert.box_from_message(instance.box), height, width
+    )
+    return geometry_pb2.RleMask(height=height, width=width, counts=codecs.encode_rle(crop, x, y, height, width))
+
+
+def class_map(
+    answer: semantic_segmentation_pb2.SegmentSemanticsResponse | None, frame_size: tuple[int, int] | None
+) -> semantic_segmentation_pb2.ClassMap | None:
+    """The semantic model's own answer, on the frame's grid (height, width) or on its own."""
+    if answer is None:
+        return None
+    message = answer.class_map
+    message.ClearField("confidence_png")
+    size = (message.size.height, message.size.width)
+    if frame_size is None or frame_size == size:
+        return message
+    ids = np.asarray(codecs.decode_png(message.png, *size), np.uint8)
+    at_frame = cv2.resize(ids, (frame_size[1], frame_size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return semantic_segmentation_pb2.ClassMap(
+        png=codecs.encode_png(np.asarray(at_frame, np.uint8)),
+        size=image_pb2.ImageSize(height=frame_size[0], width=frame_size[1]),
+        labels=message.labels,
+    )

@@ -1,0 +1,211 @@
+"""One frame: fan out to the tasks, fuse what they answer, put the answer together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from perception import convert
+from perception.types import ClassMap, Detections, Instances, Panoptic
+from perception.v1 import (
+    classification_pb2,
+    detection_pb2,
+    geometry_pb2,
+    image_pb2,
+    instance_segmentation_pb2,
+    perception_pb2,
+    semantic_segmentation_pb2,
+    task_pb2,
+)
+
+from services.gateway import answer
+from services.gateway.attributes import labels_needed, regions_to_classify, with_attributes
+from services.gateway.fusion import FusionOptions, fuse
+from services.gateway.fusion import resize as resize_panoptic
+from services.gateway.settings import GatewaySettings
+from services.gateway.tasks import TASKS, Outcome, TaskClient, skipped
+from services.gateway.taxonomy import Taxonomy
+from services.gateway.unexplained import instances_from_detections
+from services.runtime import images, logs, metrics
+from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered
+from services.runtime.images import ImageLimits
+from services.runtime.task_service import check_enumeration, score_threshold
+from services.runtime.timing import Deadline, StageClock
+
+Result = TypeVar("Result")
+
+_LONGEST_SIDE_WITHOUT_CLASS_MAP = 1024
+"""Pixels of the fusion grid's longer side where no semantic model gives a grid."""
+
+
+class Perceiver:
+    """Perceives frames with the tasks of a running system."""
+
+    def __init__(
+        self, settings: GatewaySettings, taxonomy: Taxonomy, tasks: Mapping[task_pb2.Task, TaskClient]
+    ) -> None:
+        self._settings = settings
+        self._taxonomy = taxonomy
+        self._tasks = tasks
+        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._executor = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
+
+    async def perceive(
+        self, request: perception_pb2.PerceiveRequest, deadline: Deadline
+    ) -> perception_pb2.PerceiveResponse:
+        """The scene of one frame.
+
+        Raises `InvalidInput` and `LimitExceeded` for the caller's faults, `NoTaskAnswered` or `DeadlineExceeded` when
+        no task answered.
+        """
+        clock = StageClock(task_pb2.TASK_UNSPECIFIED)
+        wanted = self._wanted(request)
+        threshold = score_threshold(request, self._settings.score_threshold)
+        for name in ("panoptic_format", "resolution", "mask_format"):
+            check_enumeration(request, name)
+        image_size = await self._in_thread(lambda: images.check(request.image, self._limits))
+
+        outcomes = await self._fan_out(request, wanted, threshold, deadline)
+        _require_an_answer(outcomes)
+        with clock.stage(task_pb2.STAGE_FUSE):
+            panoptic = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
+        panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(
+            request.image, wanted, panoptic, deadline
+        )
+        with clock.stage(task_pb2.STAGE_ENCODE):
+            response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, outcomes))
+        response.request_id = logs.request_id.get()
+        response.timings.extend(clock.timings())
+        metrics.SEGMENTS.observe(len(panoptic.segments))
+        return response
+
+    def _wanted(self, request: perception_pb2.PerceiveRequest) -> set[task_pb2.Task]:
+        for index, task in enumerate(request.tasks):
+            if task not in self._tasks:
+                known = ", ".join(task_pb2.Task.Name(known) for known in self._tasks)
+                raise InvalidInput(f"tasks[{index}]", f"is {_name(task)}: this system has {known}")
+        return set(request.tasks or self._tasks)
+
+    async def _fan_out(
+        self,
+        request: perception_pb2.PerceiveRequest,
+        wanted: set[task_pb2.Task],
+        threshold: float,
+        deadline: Deadline,
+    ) -> dict[task_pb2.Task, Outcome[Any]]:
+        requests: dict[task_pb2.Task, Callable[[], Any]] = {
+            task_pb2.TASK_DETECTION: lambda: detection_pb2.DetectRequest(
+                image=request.image, score_threshold=threshold
+            ),
+            task_pb2.TASK_INSTANCE_SEGMENTATION: lambda: instance_segmentation_pb2.SegmentInstancesRequest(
+                image=request.image, score_threshold=threshold, mask_format=geometry_pb2.MASK_FORMAT_BOX
+            ),
+            task_pb2.TASK_SEMANTIC_SEGMENTATION: lambda: semantic_segmentation_pb2.SegmentSemanticsRequest(
+                image=request.image, resolution=geometry_pb2.RESOLUTION_MODEL, include_confidence=True
+            ),
+        }
+        seconds = deadline.remaining("fan-out") * self._settings.task_deadline_share
+        outcomes = {task: self._not_run(task) for task in requests if task not in wanted}
+        running = [task for task in requests if task in wanted]
+        answers = await asyncio.gather(*(self._tasks[task].call(requests[task](), seconds) for task in running))
+        return outcomes | dict(zip(running, answers, strict=True))
+
+    def _fuse(
+        self, outcomes: Mapping[task_pb2.Task, Outcome[Any]], image_size: tuple[int, int], threshold: float
+    ) -> Panoptic:
+        detections, instances, class_map = _domain(outcomes, image_size)
+        options = FusionOptions(score_threshold=threshold)
+        instances = instances_from_detections(detections, instances, class_map, self._taxonomy, image_size, options)
+        return fuse(instances, class_map, self._taxonomy, image_size, options)
+
+    async def _classify(
+        self, image: image_pb2.Image, wanted: set[task_pb2.Task], panoptic: Panoptic, deadline: Deadline
+    ) -> tuple[Panoptic, Outcome[Any]]:
+        """Attributes for the segments that the taxonomy wants described, in one call for all of them."""
+        task = task_pb2.TASK_CLASSIFICATION
+        if task not in wanted:
+            return panoptic, self._not_run(task)
+        regions = regions_to_classify(panoptic, self._taxonomy)
+        if not regions:
+            return panoptic, skipped(task, "the scene has no segment to classify")
+        request = classification_pb2.ClassifyRequest(
+            image=image,
+            boxes=[convert.box_to_message(segment.box) for segment in regions],
+            top_k=labels_needed(self._taxonomy),
+        )
+        seconds = deadline.remaining("classification") * self._settings.classification_deadline_share
+        outcome = await self._tasks[task].call(request, seconds)
+        if outcome.answer is None:
+            return panoptic, outcome
+        return with_attributes(panoptic, regions, outcome.answer.classifications, self._taxonomy), outcome
+
+    def _answer(
+        self,
+        request: perception_pb2.PerceiveRequest,
+        image_size: tuple[int, int],
+        panoptic: Panoptic,
+        outcomes: Mapping[task_pb2.Task, Outcome[Any]],
+    ) -> perception_pb2.PerceiveResponse:
+        at_frame = request.resolution != geometry_pb2.RESOLUTION_MODEL
+        return perception_pb2.PerceiveResponse(
+            image_size=image_pb2.ImageSize(height=image_size[0], width=image_size[1]),
+            panoptic=answer.panoptic_message(
+                resize_panoptic(panoptic, *image_size) if at_frame else panoptic, request.panoptic_format
+            ),
+            detections=answer.detections(outcomes[task_pb2.TASK_DETECTION].answer),
+            instances=answer.instances(
+                outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer, request.mask_format, image_size
+            ),
+            class_map=answer.class_map(
+                outcomes[task_pb2.TASK_SEMANTIC_SEGMENTATION].answer, image_size if at_frame else None
+            ),
+            task_status=[outcomes[task].status for task in TASKS],
+            models=[found.model for task in TASKS if (found := outcomes[task].answer) is not None],
+            timings=[timing for task in TASKS for timing in outcomes[task].timings],
+        )
+
+    def _not_run(self, task: task_pb2.Task) -> Outcome[Any]:
+        return skipped(task, "not asked for" if task in self._tasks else "not part of this system")
+
+    async def _in_thread(self, function: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function)
+
+    def close(self) -> None:
+        """Gives back the threads."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _name(task: int) -> str:
+    known = task_pb2.Task.DESCRIPTOR.values_by_number.get(task)
+    return known.name if known else str(task)
+
+
+def _require_an_answer(outcomes: Mapping[task_pb2.Task, Outcome[Any]]) -> None:
+    if any(outcome.answer is not None for outcome in outcomes.values()):
+        return
+    failed = [outcome.status for outcome in outcomes.values() if outcome.status.state != task_pb2.TASK_STATE_SKIPPED]
+    if failed and all(status.state == task_pb2.TASK_STATE_DEADLINE_EXCEEDED for status in failed):
+        raise DeadlineExceeded("fan-out: no task answered in time")
+    if failed:
+        raise NoTaskAnswered({task_pb2.Task.Name(status.task): status.reason for status in failed})
+
+
+def _domain(
+    outcomes: Mapping[task_pb2.Task, Outcome[Any]], image_size: tuple[int, int]
+) -> tuple[Detections, Instances, ClassMap]:
+    """What the tasks found; what a task did not give is empty."""
+    found = outcomes[task_pb2.TASK_DETECTION].answer
+    segmented = outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer
+    labelled = outcomes[task_pb2.TASK_SEMANTIC_SEGMENTATION].answer
+    return (
+        convert.detections_from_messages(found.detections) if found else Detections.empty(),
+        convert.instances_from_messages(segmented.instances) if segmented else Instances.empty(),
+        convert.class_map_from_message(labelled.class_map) if labelled else ClassMap.empty(*_grid(image_size)),
+    )
+
+
+def _grid(image_size: Sequence[int]) -> tuple[int, int]:
+    scale = min(1.0, _LONGEST_SIDE_WITHOUT_CLASS_MAP / max(image_size))
+    return max(1, round(image_size[0] * scale)), max(1, round(image_size[1] * scale))

@@ -1,0 +1,179 @@
+"""Calling the task services. Knows them by their API alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import grpc
+import grpc.aio
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from perception.scene import task_name
+from perception.v1 import (
+    classification_pb2_grpc,
+    detection_pb2_grpc,
+    instance_segmentation_pb2_grpc,
+    model_pb2,
+    model_pb2_grpc,
+    semantic_segmentation_pb2_grpc,
+    task_pb2,
+)
+
+from services.gateway.settings import GatewaySettings
+from services.runtime import logs, metrics
+from services.runtime.errors import InvalidInput, LimitExceeded
+from services.runtime.interceptors import REQUEST_ID_KEY
+
+Response = TypeVar("Response")
+
+TASKS: tuple[task_pb2.Task, ...] = (
+    task_pb2.TASK_DETECTION,
+    task_pb2.TASK_INSTANCE_SEGMENTATION,
+    task_pb2.TASK_SEMANTIC_SEGMENTATION,
+    task_pb2.TASK_CLASSIFICATION,
+)
+
+_STUBS: dict[task_pb2.Task, tuple[Callable[[grpc.aio.Channel], Any], str]] = {
+    task_pb2.TASK_DETECTION: (detection_pb2_grpc.DetectionServiceStub, "Detect"),
+    task_pb2.TASK_INSTANCE_SEGMENTATION: (
+        instance_segmentation_pb2_grpc.InstanceSegmentationServiceStub,
+        "SegmentInstances",
+    ),
+    task_pb2.TASK_SEMANTIC_SEGMENTATION: (
+        semantic_segmentation_pb2_grpc.SemanticSegmentationServiceStub,
+        "SegmentSemantics",
+    ),
+    task_pb2.TASK_CLASSIFICATION: (classification_pb2_grpc.ClassificationServiceStub, "Classify"),
+}
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Response]):
+    """How a task ended for one frame. answer: its response, None unless the status is OK."""
+
+    status: task_pb2.TaskStatus
+    answer: Response | None = None
+    timings: tuple[task_pb2.StageTiming, ...] = field(default=())
+
+
+def skipped(task: task_pb2.Task, reason: str) -> Outcome[Any]:
+    """The outcome of a task that was not run."""
+    status = task_pb2.TaskStatus(task=task, state=task_pb2.TASK_STATE_SKIPPED, reason=reason)
+    _count(status)
+    return Outcome(status)
+
+
+class TaskClient:
+    """One task service, over one channel that finds it again by itself."""
+
+    def __init__(self, task: task_pb2.Task, address: str, max_message_bytes: int) -> None:
+        self.task = task
+        self._address = address
+        self._channel = grpc.aio.insecure_channel(address, _options(max_message_bytes))
+        make_stub, method = _STUBS[task]
+        self._method: Callable[..., Awaitable[Any]] = getattr(make_stub(self._channel), method)
+        self._models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(self._channel)
+        self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
+        self._last_model: model_pb2.ModelDescription | None = None
+
+    async def call(self, request: Any, timeout_seconds: float) -> Outcome[Any]:
+        """Asks the task; a task that is late or fails is an outcome, not an error.
+
+        Raises `InvalidInput` and `LimitExceeded` where the task says that the caller's picture is at fault.
+        """
+        started = time.perf_counter()
+        try:
+            answer = await self._method(
+                request, timeout=timeout_seconds, metadata=((REQUEST_ID_KEY, logs.request_id.get()),)
+            )
+        except grpc.aio.AioRpcError as error:
+            _raise_fault_of_caller(error)
+            outcome: Outcome[Any] = Outcome(self._failed(error, timeout_seconds))
+        else:
+            took = round((time.perf_counter() - started) * 1e6)
+            call = task_pb2.StageTiming(task=self.task, stage=task_pb2.STAGE_CALL, microseconds=took)
+            status = task_pb2.TaskStatus(task=self.task, state=task_pb2.TASK_STATE_OK)
+            outcome = Outcome(status, answer, (*answer.timings, call))
+        _count(outcome.status)
+        return outcome
+
+    def _failed(self, error: grpc.aio.AioRpcError, timeout_seconds: float) -> task_pb2.TaskStatus:
+        code = error.code()
+        late = code is grpc.StatusCode.DEADLINE_EXCEEDED
+        details = f"no answer within {timeout_seconds:.3f} s" if late else error.details()
+        return task_pb2.TaskStatus(
+            task=self.task,
+            state=task_pb2.TASK_STATE_DEADLINE_EXCEEDED if late else task_pb2.TASK_STATE_FAILED,
+            code=code.name,
+            reason=f"{task_name(self.task)} at {self._address}: {details}",
+        )
+
+    async def describe(self, timeout_seconds: float) -> tuple[model_pb2.ModelDescription | None, str]:
+        """The task's model, as last seen, and why the task is not ready: empty when it is."""
+        try:
+            response = await self._models.DescribeModel(model_pb2.DescribeModelRequest(), timeout=timeout_seconds)
+            self._last_model = response.model
+            health = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+        except grpc.aio.AioRpcError as error:
+            return self._last_model, f"{error.code().name}: {error.details()}"
+        ready = health.status == health_pb2.HealthCheckResponse.SERVING
+        return self._last_model, "" if ready else "its model does not answer"
+
+    async def serving(self, timeout_seconds: float) -> bool:
+        """Whether the task's service says that it serves."""
+        try:
+            health = await self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_seconds)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(health.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+
+def connect(settings: GatewaySettings) -> Mapping[task_pb2.Task, TaskClient]:
+    """A client for each task that the settings give an address, in the order of the enumeration."""
+    addresses = {task: getattr(settings, f"{task_name(task)}_url") for task in TASKS}
+    return {
+        task: TaskClient(task, address, settings.max_message_bytes) for task, address in addresses.items() if address
+    }
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, str | int]]:
+    return [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.lb_policy_name", "round_robin"),
+        # A service that comes back is found within a second.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+    ]
+
+
+def _count(status: task_pb2.TaskStatus) -> None:
+    state = task_pb2.TaskState.Name(status.state).removeprefix("TASK_STATE_")
+    metrics.TASK_RESULTS.labels(task_name(status.task), state, status.code).inc()
+
+
+def _raise_fault_of_caller(error: grpc.aio.AioRpcError) -> None:
+    """A picture that a task cannot take is the caller's error, and every other task would say the same."""
+    try:
+        status = rpc_status.from_call(error)
+    except ValueError:
+        return
+    info = error_details_pb2.ErrorInfo()
+    for detail in status.details if status else ():
+        if detail.Unpack(info):
+            fault = info.metadata.get("field", "")
+            description = (error.details() or "").removeprefix(f"{fault}: ")
+            if info.reason == InvalidInput.reason:
+                raise InvalidInput(fault, description)
+            if info.reason == LimitExceeded.reason:
+                limit = int(info.metadata["limit"])
+                raise LimitExceeded(fault, description.removesuffix(f", the limit is {limit}"), limit)

@@ -1,0 +1,143 @@
+"""What happens around every request: its id, its metrics, and its errors as a `google.rpc.Status`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from services.runtime import logs, metrics
+from services.runtime.errors import InvalidInput, ServiceError
+
+REQUEST_ID_KEY = "x-request-id"
+DOMAIN = "perception"
+_LONGEST_REQUEST_ID = 128
+
+log = logging.getLogger(__name__)
+
+
+class RequestInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the API; health and reflection pass through untouched."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Wraps the handler that would answer."""
+        handler = await continuation(handler_call_details)
+        method: str = handler_call_details.method
+        if handler is None or not method.startswith("/perception."):
+            return handler
+        if handler.unary_unary:
+            return grpc.unary_unary_rpc_method_handler(
+                _answer_once(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.stream_stream:
+            return grpc.stream_stream_rpc_method_handler(
+                _answer_many(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
+            )
+        raise NotImplementedError(f"{method}: neither unary nor bidirectional")
+
+
+def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async with _Request(method, context):
+            return await behaviour(request, context)
+
+    return answer
+
+
+def _answer_many(behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+    async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        async with _Request(method, context):
+            async for response in behaviour(requests, context):
+                yield response
+
+    return answer
+
+
+class _Request:
+    """One request from its arrival to its end."""
+
+    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._method = method
+        self._context = context
+        self._started = time.perf_counter()
+
+    async def __aenter__(self) -> None:
+        logs.request_id.set(_request_id(self._context))
+        metrics.REQUESTS_IN_FLIGHT.labels(self._method).inc()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        seconds = time.perf_counter() - self._started
+        metrics.REQUESTS_IN_FLIGHT.labels(self._method).dec()
+        metrics.REQUEST_DURATION.labels(self._method).observe(seconds)
+        code = _code(error)
+        metrics.REQUESTS.labels(self._method, code.name).inc()
+        if error is None:
+            log.debug("answered", extra={"method": self._method, "seconds": round(seconds, 6)})
+            return
+        log.log(
+            logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.WARNING,
+            "%s",
+            error,
+            extra={"method": self._method, "code": code.name, "seconds": round(seconds, 6)},
+            exc_info=error if not isinstance(error, (ServiceError, asyncio.CancelledError)) else None,
+        )
+        if isinstance(error, asyncio.CancelledError):
+            return
+        await self._context.abort_with_status(rpc_status.to_status(error_status(error)))
+
+
+def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID_KEY and isinstance(value, str) and value.isprintable() and value:
+            return value[:_LONGEST_REQUEST_ID]
+    return uuid.uuid4().hex
+
+
+def _code(error: BaseException | None) -> grpc.StatusCode:
+    match error:
+        case None:
+            return grpc.StatusCode.OK
+        case ServiceError():
+            return error.code
+        case asyncio.CancelledError():
+            return grpc.StatusCode.CANCELLED
+        case _:
+            return grpc.StatusCode.INTERNAL
+
+
+def error_status(error: BaseException) -> status_pb2.Status:
+    """The `google.rpc.Status` of an error. One that is not ours is a defect, and says nothing of itself to a caller."""
+    code = _code(error)
+    number: int = code.value[0]
+    if not isinstance(error, ServiceError):
+        return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error")
+    status = status_pb2.Status(code=number, message=str(error))
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata())
+    _add(status, info)
+    if isinstance(error, InvalidInput):
+        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
+    if error.retry_after_seconds is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMicroseconds(round(error.retry_after_seconds * 1e6))
+        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
+    return status
+
+
+def _add(status: status_pb2.Status, detail: Any) -> None:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status.details.append(packed)

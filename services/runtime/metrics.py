@@ -1,0 +1,40 @@
+"""Every metric that the services export, declared once.
+
+Names follow Prometheus' conventions: base units, `_total` for counters. Latencies are histograms, so that they can be
+added up over replicas.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
+"""Seconds, from a cheap stage to the default timeout."""
+
+REQUESTS = Counter(
+    "perception_requests_total", "Requests answered, by gRPC method and status code.", ("method", "code")
+)
+REQUEST_DURATION = Histogram(
+    "perception_request_duration_seconds",
+    "Time from a request's arrival to its answer.",
+    ("method",),
+    buckets=LATENCY_BUCKETS,
+)
+REQUESTS_IN_FLIGHT = Gauge("perception_requests_in_flight", "Requests at work now.", ("method",))
+STAGE_DURATION = Histogram(
+    "perception_stage_duration_seconds",
+    "Time of one stage of the work on a frame.",
+    ("task", "stage"),
+    buckets=LATENCY_BUCKETS,
+)
+MODEL_READY = Gauge("perception_model_ready", "1 when the task's model answers, 0 when it does not.", ("task",))
+TASK_RESULTS = Counter(
+    "perception_task_results_total",
+    "How tasks ended for the frames of the gateway: state OK, FAILED, DEADLINE_EXCEEDED or SKIPPED.",
+    ("task", "state", "code"),
+)
+SEGMENTS = Histogram(
+    "perception_segments",
+    "Segments in a fused scene.",
+    buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200),
+)

@@ -1,0 +1,122 @@
+"""The life of a service: start, health, metrics, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import grpc.aio
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import start_http_server
+
+from services.runtime import logs
+from services.runtime.interceptors import RequestInterceptor
+from services.runtime.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Served:
+    """One gRPC service of a process.
+
+    name: its full name, such as `perception.v1.DetectionService`. register: adds its servicer to a server.
+    """
+
+    name: str
+    register: Callable[[grpc.aio.Server], None]
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a process serves.
+
+    ready: whether it can do its work now; health follows it. close: gives back what the servicers hold.
+    """
+
+    served: Sequence[Served]
+    ready: Callable[[], Awaitable[bool]]
+    close: Callable[[], Awaitable[None]]
+
+
+def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
+    logs.set_up(name, settings.log_level)
+    uvloop.run(_serve(name, settings, build))
+
+
+async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = await build()
+    server = grpc.aio.server(
+        interceptors=[RequestInterceptor()],
+        options=_options(settings),
+        maximum_concurrent_rpcs=settings.max_concurrent_requests,
+    )
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    for served in service.served:
+        served.register(server)
+    names = [served.name for served in service.served]
+    reflection.enable_server_reflection(
+        [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
+    )
+    port, metrics_server = _bind(server, settings)
+    await server.start()
+    log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port, "services": names})
+    following = asyncio.create_task(_follow(service.ready, health, ["", *names], settings.health_interval_seconds))
+
+    await stop.wait()
+    # Not serving first, so that callers and load balancers turn away; then the requests at work; then the end.
+    following.cancel()
+    await health.enter_graceful_shutdown()
+    log.info("draining", extra={"seconds": settings.drain_seconds})
+    await server.stop(settings.drain_seconds)
+    await service.close()
+    metrics_server.shutdown()
+    log.info("stopped")
+
+
+def _bind(server: grpc.aio.Server, settings: ServiceSettings):  # type: ignore[no-untyped-def] # wsgiref's server
+    try:
+        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+    except RuntimeError as error:
+        raise SystemExit(f"PORT: cannot listen on {settings.host}:{settings.port}: {error}") from None
+    try:
+        metrics_server, _ = start_http_server(settings.metrics_port, settings.host)
+    except OSError as error:
+        raise SystemExit(f"METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port}: {error}") from None
+    return port, metrics_server
+
+
+def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        # Without this a second process on the same port would silently take half of the calls.
+        ("grpc.so_reuseport", 0),
+    ]
+
+
+async def _follow(
+    ready: Callable[[], Awaitable[bool]], health: HealthServicer, names: Sequence[str], interval: float
+) -> None:
+    """Keeps the health of every service name at what `ready` says."""
+    last: bool | None = None
+    while True:
+        now = await ready()
+        if now is not last:
+            status = health_pb2.HealthCheckResponse.SERVING if now else health_pb2.HealthCheckResponse.NOT_SERVING
+            for name in names:
+                await health.set(name, status)
+            log.info("ready" if now else "not ready")
+            last = now
+        await asyncio.sleep(interval)

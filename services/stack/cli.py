@@ -1,0 +1,169 @@
+"""`perception up`, `down` and `run`: the whole system on one machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from services.stack.frames import Source, SourceError
+from services.stack.layout import PROJECT, Ports, tasks_in
+from services.stack.run import perceive_sources
+from services.stack.session import Engine, StackOptions, running, samples
+from services.stack.supervisor import StackError
+
+console = Console()
+
+Profile = Annotated[str, typer.Option(help="Which models and categories: a file of models/profiles.")]
+PortBase = Annotated[int, typer.Option(min=1024, max=65000, help="Port of the gateway; the rest takes those after it.")]
+EngineOption = Annotated[Engine, typer.Option(help="Where models run; auto: Triton where its binary runs.")]
+
+_CHECK_SECONDS = 1.0
+
+
+def up(
+    profile: Profile = "demo",
+    port_base: PortBase = 50050,
+    engine: EngineOption = "auto",
+    detach: Annotated[bool, typer.Option(help="Return once the stack serves, and leave it running.")] = False,
+) -> None:
+    """Bring the system up, as separate processes, and print its addresses."""
+    options = StackOptions(profile, engine, port_base)
+    if detach:
+        _leave_running(options)
+        return
+    with _reporting_errors(), running(options, console) as supervisor, _announced(options):
+        _print_addresses(options)
+        while True:
+            supervisor.check()
+            time.sleep(_CHECK_SECONDS)
+
+
+def down(port_base: PortBase = 50050) -> None:
+    """Stop a system that `perception up --detach` left running."""
+    state = _state(StackOptions("", "auto", port_base))
+    supervisor = _supervisor(state)
+    if supervisor is None:
+        console.print(f"no stack runs on port {port_base}")
+        return
+    os.kill(supervisor, signal.SIGTERM)
+    with console.status("stopping"):
+        while _supervisor(state) is not None:
+            time.sleep(0.1)
+    console.print("stopped")
+
+
+def run(
+    profile: Profile = "demo",
+    source: Annotated[Path | None, typer.Option(help="Image, folder or video file; default: the samples.")] = None,
+    output: Annotated[Path, typer.Option(help="Where overlays and scenes.jsonl go.")] = Path("out"),
+    port_base: PortBase = 50050,
+    engine: EngineOption = "auto",
+) -> None:
+    """Bring the system up, perceive frames, write overlays and JSON, and take the system down again."""
+    options = StackOptions(profile, engine, port_base)
+    with _reporting_errors():
+        paths = [source] if source else samples(profile, output / "samples")
+        sources = [Source.open(path) for path in paths]
+        with running(options, console):
+            perceived = perceive_sources(f"127.0.0.1:{Ports(port_base).gateway}", sources, output, console)
+    raise typer.Exit(0 if perceived else 1)
+
+
+def _leave_running(options: StackOptions) -> None:
+    """Starts `perception up` in a session of its own and waits until it serves."""
+    options.run_directory.mkdir(parents=True, exist_ok=True)
+    state = _state(options)
+    if _supervisor(state) is not None:
+        console.print(f"[red]a stack already runs on port {options.port_base}: `perception down` stops it")
+        raise typer.Exit(1)
+    output = options.run_directory / "up.log"
+    command = [sys.executable, "-m", "services.cli", "up", "--profile", options.profile, "--engine", options.engine]
+    with output.open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--port-base", str(options.port_base)],
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with console.status("starting the stack"):
+            while process.poll() is None and not state.is_file():
+                time.sleep(0.1)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    if process.poll() is not None:
+        console.print(output.read_text(), markup=False, highlight=False)
+        raise typer.Exit(1)
+    _print_addresses(options)
+
+
+def _state(options: StackOptions) -> Path:
+    return options.run_directory / "stack.json"
+
+
+@contextmanager
+def _announced(options: StackOptions) -> Iterator[None]:
+    """Says in a file that the stack serves, and which process to stop."""
+    state = _state(options)
+    state.write_text(json.dumps({"pid": os.getpid(), "profile": options.profile}))
+    try:
+        yield
+    finally:
+        state.unlink(missing_ok=True)
+
+
+def _supervisor(state: Path) -> int | None:
+    """Process id of the running stack that the file speaks of; a file left by a killed one is cleared away."""
+    if not state.is_file():
+        return None
+    pid: int = json.loads(state.read_text())["pid"]
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        state.unlink(missing_ok=True)
+        return None
+    return pid
+
+
+def _print_addresses(options: StackOptions) -> None:
+    ports = Ports(options.port_base)
+    table = Table(title=f"Perception, profile {options.profile}")
+    for column in ("service", "gRPC", "metrics"):
+        table.add_column(column)
+    table.add_row("gateway", f"127.0.0.1:{ports.gateway}", f"http://127.0.0.1:{ports.metrics('gateway')}/metrics")
+    for task in tasks_in(options.repository):
+        table.add_row(task, f"127.0.0.1:{ports.task(task)}", f"http://127.0.0.1:{ports.metrics(task)}/metrics")
+    triton = ports.triton
+    table.add_row("triton", f"127.0.0.1:{triton.grpc}", f"http://127.0.0.1:{triton.metrics}/metrics")
+    console.print(table)
+    console.print(f"logs: {options.run_directory / 'logs'}; stop with: make down PORT_BASE={options.port_base}")
+
+
+@contextmanager
+def _reporting_errors() -> Iterator[None]:
+    """Ends the program with a readable message for what can go wrong, and quietly on Ctrl-C."""
+    try:
+        yield
+    except (StackError, SourceError) as error:
+        console.print(f"[red]{escape(str(error))}")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        console.print("stopped")
+        raise typer.Exit(130) from None

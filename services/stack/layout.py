@@ -1,0 +1,123 @@
+"""Which processes make up the system on one machine, where they listen, and what each is told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from services.stack.triton import TritonPorts, triton_command
+
+PROJECT = Path(__file__).resolve().parents[2]
+TASKS = ("detection", "instance_segmentation", "semantic_segmentation", "classification")
+
+EngineKind = Literal["triton", "onnxruntime"]
+
+_TRITON = 5
+_METRICS = 10
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of a stack: the gateway's first, every other process's after it."""
+
+    base: int
+
+    @property
+    def gateway(self) -> int:
+        """gRPC port of the gateway."""
+        return self.base
+
+    def task(self, task: str) -> int:
+        """gRPC port of a task service."""
+        return self.base + 1 + TASKS.index(task)
+
+    def metrics(self, service: str) -> int:
+        """HTTP port of a service's /metrics."""
+        return self.base + _METRICS + ("gateway", *TASKS).index(service)
+
+    @property
+    def triton(self) -> TritonPorts:
+        """Triton's ports."""
+        return TritonPorts(*(self.base + _TRITON + offset for offset in range(3)))
+
+    def all(self) -> list[int]:
+        """Every port of the stack."""
+        triton = self.triton
+        return [
+            *(self.gateway, triton.grpc, triton.http, triton.metrics),
+            *(self.task(task) for task in TASKS),
+            *(self.metrics(service) for service in ("gateway", *TASKS)),
+        ]
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """How to start one process, and where it says over gRPC whether it is well.
+
+    health: address of the standard gRPC health service; None for Triton, whose health shows in its tasks'.
+    """
+
+    name: str
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: Path
+    health: str | None
+
+
+def tasks_in(repository: Path) -> list[str]:
+    """The tasks that a model repository has a model for. Raises `FileNotFoundError` where it has none."""
+    tasks = [task for task in TASKS if (repository / task / "config.pbtxt").is_file()]
+    if not tasks:
+        raise FileNotFoundError(f"{repository}: expected folders named after tasks ({', '.join(TASKS)}), found none")
+    return tasks
+
+
+def processes(
+    repository: Path, taxonomy: str, engine: EngineKind, ports: Ports, run_directory: Path
+) -> list[ProcessSpec]:
+    """Every process of the system, in the order in which they start."""
+    tasks = tasks_in(repository)
+    triton = [_triton(repository, tasks, ports, run_directory)] if engine == "triton" else []
+    return [*triton, *(_task(task, repository, engine, ports) for task in tasks), _gateway(tasks, taxonomy, ports)]
+
+
+def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory: Path) -> ProcessSpec:
+    command = triton_command(repository, tasks, run_directory / "triton", ports.triton)
+    return ProcessSpec("triton", command.argv, command.env, command.cwd, health=None)
+
+
+def _task(task: str, repository: Path, engine: EngineKind, ports: Ports) -> ProcessSpec:
+    return _service(
+        task,
+        ports.task(task),
+        ports.metrics(task),
+        {
+            "ENGINE": engine,
+            "TRITON_URL": f"127.0.0.1:{ports.triton.grpc}",
+            "MODEL_REPOSITORY": str(repository.resolve()),
+            "MODEL_NAME": task,
+        },
+    )
+
+
+def _gateway(tasks: Sequence[str], taxonomy: str, ports: Ports) -> ProcessSpec:
+    addresses = {f"{task.upper()}_URL": f"127.0.0.1:{ports.task(task)}" for task in tasks}
+    return _service("gateway", ports.gateway, ports.metrics("gateway"), {"TAXONOMY": taxonomy, **addresses})
+
+
+def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str]) -> ProcessSpec:
+    # Nothing of the caller's own environment may slip into a service's settings by its name.
+    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "LOG_LEVEL") if key in os.environ}
+    env = {
+        **inherited,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "METRICS_PORT": str(metrics_port),
+        "PYTHONUNBUFFERED": "1",
+        **settings,
+    }
+    return ProcessSpec(name, [sys.executable, "-m", f"services.{name}"], env, PROJECT, health=f"127.0.0.1:{port}")

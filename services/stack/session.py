@@ -1,0 +1,107 @@
+"""Bringing a whole stack up: the models, the engine, the ports, the processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from services.stack.layout import PROJECT, EngineKind, Ports, processes
+from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
+from services.stack.triton import triton_runs_here
+
+Engine = Literal["auto", "triton", "onnxruntime"]
+
+
+@dataclass(frozen=True)
+class StackOptions:
+    """What to run: a profile's models behind which engine, on the ports from `port_base` on."""
+
+    profile: str
+    engine: Engine
+    port_base: int
+
+    @property
+    def run_directory(self) -> Path:
+        """Where this stack keeps its logs and Triton's backends."""
+        return PROJECT / ".cache" / "stack" / str(self.port_base)
+
+    @property
+    def repository(self) -> Path:
+        """The profile's model repository."""
+        return PROJECT / "models" / "repository" / self.profile
+
+
+@contextmanager
+def running(options: StackOptions, console: Console) -> Iterator[Supervisor]:
+    """A stack that serves; whatever way the block ends, nothing of it is left running.
+
+    Raises `StackError` where it cannot start.
+    """
+    ports = Ports(options.port_base)
+    require_free(ports.all())
+    engine = _choose_engine(options.engine, console)
+    build_models(options)
+    specs = processes(options.repository, options.profile, engine, ports, options.run_directory)
+    with interruptible(), Supervisor(specs, options.run_directory / "logs") as supervisor:
+        with _progress(console) as progress:
+            task = progress.add_task("starting", total=len(specs))
+
+            def report(name: str) -> None:
+                progress.update(task, advance=1, description=f"{name} serves")
+
+            supervisor.start(report)
+        yield supervisor
+
+
+def build_models(options: StackOptions) -> None:
+    """Builds the profile's model repository where it is not up to date. Raises `StackError` where that fails.
+
+    A process of its own: models/ and its dependencies are no part of the services.
+    """
+    command = [sys.executable, "-m", "models", "build", options.profile, "--output", str(options.repository)]
+    built = subprocess.run(command, cwd=PROJECT, check=False)
+    if built.returncode != 0:
+        raise StackError(f"the models of profile {options.profile!r} could not be built (see above)")
+
+
+def samples(profile: str, folder: Path) -> list[Path]:
+    """The profile's sample pictures and videos; those that are made on the spot go into `folder`.
+
+    Raises `StackError` where there are none.
+    """
+    command = [sys.executable, "-m", "models", "samples", profile, "--output", str(folder.resolve())]
+    listed = subprocess.run(command, cwd=PROJECT, check=False, stdout=subprocess.PIPE, text=True)
+    if listed.returncode != 0:
+        raise StackError(f"profile {profile!r} has no samples here (see above); name a picture with SOURCE=…")
+    return [Path(line) for line in listed.stdout.splitlines()]
+
+
+def _choose_engine(engine: Engine, console: Console) -> EngineKind:
+    if engine == "onnxruntime":
+        return "onnxruntime"
+    usable, reason = triton_runs_here()
+    if usable:
+        return "triton"
+    if engine == "triton":
+        raise StackError(f"ENGINE=triton: {reason}")
+    console.print(f"[yellow]Triton does not run here ({reason}); the services run the models themselves.")
+    return "onnxruntime"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<32}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )

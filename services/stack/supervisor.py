@@ -1,0 +1,165 @@
+"""Starts the processes of a stack, waits until they serve, and stops every one of them again."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from services.stack.layout import ProcessSpec
+
+START_SECONDS = 120.0
+STOP_SECONDS = 20.0
+_POLL_SECONDS = 0.1
+_PR_SET_PDEATHSIG = 1
+_LAST_LINES = 15
+
+
+class StackError(RuntimeError):
+    """The stack cannot start or has lost a process; the message says which and what it last logged."""
+
+
+class Supervisor:
+    """The processes of one stack; `log_directory` holds a log for each.
+
+    Use as a context manager: whatever way the block ends, nothing is left running.
+    """
+
+    def __init__(self, specs: Sequence[ProcessSpec], log_directory: Path) -> None:
+        self._specs = {spec.name: spec for spec in specs}
+        self._log_directory = log_directory
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __enter__(self) -> Supervisor:
+        self._log_directory.mkdir(parents=True, exist_ok=True)
+        for spec in self._specs.values():
+            self._log(spec.name).write_bytes(b"")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self, on_ready: Callable[[str], None] = lambda name: None) -> None:
+        """Starts every process and waits until all serve; `on_ready` hears of each.
+
+        Raises `StackError` when a process ends or does not serve within `START_SECONDS`.
+        """
+        for name in self._specs:
+            self.spawn(name)
+        waiting = set(self._specs)
+        end = time.monotonic() + START_SECONDS
+        while waiting:
+            self.check()
+            for name in [name for name in self._specs if name in waiting and self.serves(name)]:
+                waiting.discard(name)
+                on_ready(name)
+            if time.monotonic() > end:
+                late = ", ".join(sorted(waiting))
+                raise StackError(f"not serving after {START_SECONDS:.0f} s: {late}{self._last_logged(waiting)}")
+            time.sleep(_POLL_SECONDS)
+
+    def spawn(self, name: str) -> None:
+        """Starts one process, without waiting for it."""
+        spec = self._specs[name]
+        with self._log(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                spec.argv,
+                env=dict(spec.env),
+                cwd=spec.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A session of its own: Ctrl-C reaches the supervisor alone, which stops the processes in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    def pid(self, name: str) -> int:
+        """The process id of a process that was started."""
+        return self._running[name].pid
+
+    def serves(self, name: str) -> bool:
+        """Whether a process says that it serves; Triton, which has no health of that kind, when it runs."""
+        address = self._specs[name].health
+        if address is None:
+            return self._running[name].poll() is None
+        with grpc.insecure_channel(address) as channel:
+            try:
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
+            except grpc.RpcError:
+                return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def check(self) -> None:
+        """Raises `StackError` when a process has ended by itself."""
+        for name, process in self._running.items():
+            if process.poll() is not None:
+                raise StackError(f"{name} ended with status {process.returncode}{self._last_logged([name])}")
+
+    def stop(self) -> None:
+        """Stops every process, callers before the called: SIGTERM, and SIGKILL where that is not enough."""
+        for process in reversed(self._running.values()):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + STOP_SECONDS
+        for process in self._running.values():
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._running.clear()
+
+    def _log(self, name: str) -> Path:
+        return self._log_directory / f"{name}.log"
+
+    def _last_logged(self, names: Iterable[str]) -> str:
+        parts = []
+        for name in names:
+            lines = self._log(name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
+            parts.append("".join(f"\n  {line}" for line in [f"{self._log(name)}:", *lines]))
+        return "".join(parts)
+
+
+def _die_with_parent() -> None:
+    # A supervisor that is killed cannot stop what it started; the kernel does it then.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, SIGTERM ends the block as Ctrl-C does, so that what it started is stopped."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def require_free(ports: Iterable[int]) -> None:
+    """Raises `StackError` naming the ports of this machine that something else listens on."""
+    taken = [port for port in ports if not _is_free(port)]
+    if taken:
+        raise StackError(f"ports already taken: {', '.join(map(str, taken))}; choose others with PORT_BASE=…")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
