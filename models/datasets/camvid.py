@@ -53,6 +53,7 @@ class CamVidDataset:
 
     @property
     def name(self) -> str:
+        """``camvid/<split>``."""
         return f"camvid/{self._split}"
 
     @property

@@ -29,8 +29,8 @@ from models.datasets.sample import IGNORE_LABEL, VOID_ID, Category, DatasetError
 class CocoPanopticDataset:
     """Panoptic truth: a JSON file and a folder of PNG files whose pixels are R + 256 G + 65536 B = segment id.
 
-    Holds the images whose picture is in ``images``. A sample's ``semantic`` map has the categories' positions in the file
-    as train ids; void is 255. Raises DatasetError where the files contradict the format or each other.
+    Holds the images whose picture is in ``images``. The train ids of a sample's ``semantic`` map are the categories'
+    positions in the file; void is 255. Raises DatasetError where the files contradict the format or each other.
     """
 
     def __init__(self, annotations: Path, panoptic: Path, images: Path, name: str = "coco_panoptic") -> None:
@@ -52,6 +52,7 @@ class CocoPanopticDataset:
 
     @property
     def categories(self) -> tuple[Category, ...]:
+        """The file's categories in its order."""
         return tuple(self._by_id.values())
 
     def __len__(self) -> int:
@@ -113,6 +114,7 @@ class CocoInstancesDataset:
 
     @property
     def categories(self) -> tuple[Category, ...]:
+        """The file's categories in its order."""
         return tuple(self._by_id.values())
 
     def __len__(self) -> int:
@@ -150,7 +152,8 @@ def _picture(entry: ImageEntry, path: Path) -> NDArray[np.uint8]:
     image = read_image(path)
     if image.shape[:2] != (entry.height, entry.width):
         raise DatasetError(
-            f"{path}: expected {entry.width} x {entry.height} pixels as listed, found {image.shape[1]} x {image.shape[0]}"
+            f"{path}: expected {entry.width} x {entry.height} pixels as listed, "
+            f"found {image.shape[1]} x {image.shape[0]}"
         )
     return image
 
@@ -168,6 +171,7 @@ def _decode(entry: InstanceEntry, shape: tuple[int, int], path: Path) -> NDArray
     """The mask of an instance, bool [H, W]; the parts of a polygon annotation are united."""
     height, width = shape
     where = f"{path}: image {entry.image_id}, category {entry.category_id}"
+    filling = f"expected run lengths that fill {width} x {height} pixels"
     if isinstance(entry.segmentation, RunLengths):
         if entry.segmentation.size != shape:
             raise DatasetError(f"{where}: expected run lengths of size {shape}, found {entry.segmentation.size}")
@@ -183,10 +187,8 @@ def _decode(entry: InstanceEntry, shape: tuple[int, int], path: Path) -> NDArray
     try:
         mask = coco_mask.decode(runs)
     except ValueError as error:
-        raise DatasetError(
-            f"{where}: expected run lengths that fill {width} x {height} pixels, found: {error}"
-        ) from None
+        raise DatasetError(f"{where}: {filling}, found: {error}") from None
     # Run lengths that end too early leave the rest of the decoder's memory as it was.
     if mask.max(initial=VOID_ID) > 1 or mask.sum(dtype=np.int64) != int(coco_mask.area(runs)):
-        raise DatasetError(f"{where}: expected run lengths that fill {width} x {height} pixels, found too few")
-    return mask.astype(bool)
+        raise DatasetError(f"{where}: {filling}, found too few")
+    return np.asarray(mask, bool)

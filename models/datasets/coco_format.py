@@ -19,6 +19,8 @@ Box = tuple[Coordinate, Coordinate, Length, Length]
 
 
 class CategoryEntry(BaseModel):
+    """A category; files of detection leave out ``isthing`` and ``color``."""
+
     id: int
     name: str
     isthing: bool = True
@@ -26,6 +28,8 @@ class CategoryEntry(BaseModel):
 
 
 class ImageEntry(BaseModel):
+    """An image; ``video_id`` and ``frame_index`` only where it is a frame of a video."""
+
     id: int
     file_name: str
     width: Annotated[int, Field(gt=0)]
@@ -47,6 +51,8 @@ class SegmentEntry(BaseModel):
 
 
 class PanopticEntry(BaseModel):
+    """The segments of one image, and the PNG that holds their pixels."""
+
     image_id: int
     file_name: str
     segments_info: list[SegmentEntry]
@@ -73,11 +79,15 @@ class InstanceEntry(BaseModel):
 
 
 class VideoEntry(BaseModel):
+    """A video."""
+
     id: int
     name: str
 
 
 class PanopticFile(BaseModel):
+    """A file of panoptic annotations."""
+
     images: list[ImageEntry]
     categories: list[CategoryEntry]
     annotations: list[PanopticEntry]
@@ -85,6 +95,8 @@ class PanopticFile(BaseModel):
 
 
 class InstancesFile(BaseModel):
+    """A file of detection annotations."""
+
     images: list[ImageEntry]
     categories: list[CategoryEntry]
     annotations: list[InstanceEntry]

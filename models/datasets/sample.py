@@ -119,6 +119,7 @@ class Sample:
 
     @property
     def things(self) -> tuple[Segment, ...]:
+        """The segments that are countable objects."""
         return tuple(segment for segment in self.segments if segment.is_thing)
 
     def mask(self, segment: Segment) -> NDArray[np.bool_]:
@@ -127,7 +128,7 @@ class Sample:
             return self.masks[self.segments.index(segment)]
         if self.panoptic is None:
             raise DatasetError(f"sample {self.file_name!r}: expected masks or a panoptic map, found neither")
-        return self.panoptic == segment.id
+        return np.equal(self.panoptic, segment.id)
 
     def check_pixels(self) -> None:
         """Check what costs a pass over all pixels: the panoptic map holds exactly the ids of ``segments``.
@@ -149,10 +150,14 @@ class Dataset(Protocol):
     """What training, evaluation and export need to know of a data set."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What reports and caches call the data set."""
+        ...
 
     @property
-    def categories(self) -> tuple[Category, ...]: ...
+    def categories(self) -> tuple[Category, ...]:
+        """The categories in the order of their train ids."""
+        ...
 
     def __len__(self) -> int: ...
 

@@ -28,8 +28,8 @@ def cloud_noise(
             layer = fine[y : y + height, x : x + width]
         else:
             layer = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-        total += layer / (1.6**level)
-    return (total - total.mean()) / total.std()
+        total += np.asarray(layer, np.float32) / 1.6**level
+    return np.asarray((total - total.mean()) / total.std(), np.float32)
 
 
 def sky(
@@ -51,7 +51,7 @@ def sky(
     cover = np.clip((squeezed - threshold) * 1.1, 0, 0.85)[..., None] * (1 - (0.8 if closed else 0.5) * t)
     bottom = 1 - (0.03 * squeezed if closed else 0.16 * np.clip(squeezed - threshold, 0, 1.6))[..., None]
     mixed = picture * (1 - cover) + np.array(cloud_colour) * bottom * cover
-    return np.clip(mixed, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(mixed, 0, 255), np.uint8)
 
 
 class Ground:
@@ -67,7 +67,7 @@ class Ground:
         grain: float,
         scale: float = 36.0,
     ) -> None:
-        """Ground of all rows from ``top``; ``grain`` is the texture's strength in levels, ``scale`` its texels a metre."""
+        """Ground of all rows from ``top``; ``grain`` is the texture's strength, ``scale`` its texels a metre."""
         width, height = size
         self._top = max(0, min(top, height - 1))
         self._light = light
@@ -121,7 +121,7 @@ class Ground:
             pixels, _ = camera.project(points)
             hull = cv2.convexHull(to_fixed(pixels - np.array([0.0, self._top])))
             cv2.fillConvexPoly(plane, hull, 255 * self._light.shadow, cv2.LINE_8, 4)
-        return cv2.blur(plane, (5, 3))
+        return np.asarray(cv2.blur(plane, (5, 3)), np.uint8)
 
 
 def shadow_outline(light: Light, footprint: NDArray[np.float64], height: float) -> NDArray[np.float64]:

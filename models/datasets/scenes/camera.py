@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEAR = 0.25
-"""Points nearer than this (m) are pushed to this depth, which keeps edges that run along the view direction straight."""
+"""Points nearer than this (m) are pushed to this depth: edges that run along the view direction stay straight."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Camera:
         cos_y, sin_y = np.cos(self.yaw), np.sin(self.yaw)
         turn = np.array([[cos_y, 0.0, -sin_y], [0.0, 1.0, 0.0], [sin_y, 0.0, cos_y]])
         tilt = np.array([[1.0, 0.0, 0.0], [0.0, -cos_p, -sin_p], [0.0, -sin_p, cos_p]])
-        return tilt @ turn
+        return np.asarray(tilt @ turn)
 
     @cached_property
     def eye(self) -> NDArray[np.float64]:

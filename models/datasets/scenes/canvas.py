@@ -36,7 +36,7 @@ def thing_id(track_id: int) -> int:
 def to_fixed(points: NDArray[np.floating]) -> NDArray[np.int32]:
     """Pixel coordinates [..., 2] as OpenCV's fixed-point integers."""
     limited = np.minimum(np.maximum(points, -COORDINATE_LIMIT), COORDINATE_LIMIT)
-    return np.rint(limited * (1 << SHIFT)).astype(np.int32)
+    return np.asarray(np.rint(limited * (1 << SHIFT)), np.int32)
 
 
 class Canvas:

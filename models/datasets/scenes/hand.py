@@ -38,6 +38,7 @@ class Hand:
 
     @property
     def extent(self) -> tuple[float, float, float]:
+        """Half the width, half the length, and the height in metres."""
         return 0.06, 0.12, 0.1
 
     def draw(

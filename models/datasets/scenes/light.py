@@ -31,7 +31,7 @@ class Light:
 
     def shade(self, normals: NDArray[np.floating]) -> NDArray[np.float64]:
         """Brightness [N] of surfaces with unit normals [N, 3] (Lambert)."""
-        return self.ambient + self.diffuse * np.maximum(normals @ np.array(self.direction), 0.0)
+        return np.asarray(self.ambient + self.diffuse * np.maximum(normals @ np.array(self.direction), 0.0))
 
     def colours(self, colours: NDArray[np.floating], depth: float) -> list[Colour]:
         """Surface colours [N, 3] as the camera sees them from ``depth`` metres."""
@@ -76,7 +76,7 @@ class Lens:
             length = rng.uniform(0.02, 0.06) * height
             ends = (round(x), round(y)), (round(x + slant * length), round(y + length))
             cv2.line(streaks, *ends, int(rng.integers(18, 46)), 1)
-        self._noise = cv2.add(self._noise, cv2.merge([streaks] * 3))
+        self._noise = np.asarray(cv2.add(self._noise, cv2.merge([streaks] * 3)), np.uint8)
 
     def apply(self, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """The picture uint8 [H, W, 3] as the sensor records it; ``rng`` is the frame's own."""
@@ -85,4 +85,5 @@ class Lens:
         x = int(rng.integers(self._tile[1] - width))
         lit = cv2.multiply(image, self._gain, scale=1 / 128)
         soft = cv2.GaussianBlur(lit, (3, 3), self._blur)
-        return cv2.addWeighted(soft, 1.0, self._noise[y : y + height, x : x + width], 1.0, -128.0)
+        grain = self._noise[y : y + height, x : x + width]
+        return np.asarray(cv2.addWeighted(soft, 1.0, grain, 1.0, -128.0), np.uint8)

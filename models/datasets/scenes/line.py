@@ -145,7 +145,8 @@ class LineWorld:
         first = np.ceil((-SIDE - travel) / self._seam) * self._seam + travel
         _, height, z = self._camera.position
         hidden = 0.035 * max(0.0, -z - BELT) / height + 0.01
-        dark: Colour = tuple(0.72 * c for c in self._belt_colour)  # type: ignore[assignment]
+        red, green, blue = self._belt_colour
+        dark = (0.72 * red, 0.72 * green, 0.72 * blue)
         for x in np.arange(first, SIDE, self._seam):
             quad = [(x, 0.0, hidden - BELT), (x + 0.012, 0.0, hidden - BELT), (x + 0.012, 0.0, BELT), (x, 0.0, BELT)]
             pixels, _ = self._camera.project(np.array(quad))
@@ -156,11 +157,11 @@ def _footprint(carried: Carried, x: float) -> NDArray[np.float64]:
     half_width, half_length, _ = carried.parcel.extent
     if carried.parcel.is_round:
         angles = np.linspace(0, 2 * np.pi, 14, endpoint=False)
-        return half_width * np.stack([np.cos(angles), np.sin(angles)], axis=1) + np.array([x, carried.z])
+        return np.stack([x + half_width * np.cos(angles), carried.z + half_width * np.sin(angles)], axis=1)
     c, s = np.cos(carried.yaw), np.sin(carried.yaw)
     corners = np.array([[half_width, half_length], [half_width, -half_length], [-half_width, -half_length],
                         [-half_width, half_length]])  # fmt: skip
-    return corners @ np.array([[c, -s], [s, c]]) + np.array([x, carried.z])
+    return np.asarray(corners @ np.array([[c, -s], [s, c]]) + np.array([x, carried.z]))
 
 
 def _hand_shadow(light: Light, visit: Visit, place: tuple[float, float, float]) -> NDArray[np.float64]:

@@ -108,7 +108,7 @@ class Mesh:
             self._spans, self._kinds, faces_camera.tolist(), seen, strict=True
         ):
             if kind == "hull":
-                canvas.convex(cv2.convexHull(fixed[start:end]), colour, segment_id)
+                canvas.convex(np.asarray(cv2.convexHull(fixed[start:end]), np.int32), colour, segment_id)
             elif visible and kind == "convex":
                 canvas.convex(fixed[start:end], colour, segment_id)
             elif visible:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -148,8 +149,8 @@ def _revolve(
         reach = r * (radius(angle, y) if radius is not None else 1.0)
         return reach * float(np.cos(angle)), y, reach * float(np.sin(angle))
 
-    for (r0, y0, colour), (r1, y1, _) in zip(profile, profile[1:], strict=False):
-        for a, b in zip(angles, angles[1:], strict=False):
+    for (r0, y0, colour), (r1, y1, _) in pairwise(profile):
+        for a, b in pairwise(angles):
             shine = 1 + gloss * float(np.exp(-((((a + b) / 2 - 1.28 * np.pi) / 0.25) ** 2)))
             quad = [point(a, r0, y0), point(b, r0, y0), point(b, r1, y1), point(a, r1, y1)]
             if r0 > r1 * 0.2:

@@ -29,7 +29,7 @@ def _wheel_rings() -> NDArray[np.float64]:
     angles = np.linspace(0, 2 * np.pi, 20, endpoint=False)
     circle = np.stack([0 * angles, np.sin(angles), np.cos(angles)], axis=1)
     hubs = np.array([(0.0, 0.34, -0.52), (0.0, 0.34, 0.52)])
-    return hubs[:, None, None] + np.array([0.34, 0.28, 0.05])[:, None, None] * circle
+    return np.asarray(hubs[:, None, None] + np.array([0.34, 0.28, 0.05])[:, None, None] * circle)
 
 
 WHEEL_RINGS = _wheel_rings()
@@ -93,6 +93,7 @@ class Pedestrian:
 
     @property
     def extent(self) -> tuple[float, float, float]:
+        """Half the width, half the length, and the height in metres."""
         return 0.25, 0.2, self.person.height
 
     def draw(
@@ -111,6 +112,7 @@ class Cyclist:
 
     @property
     def extent(self) -> tuple[float, float, float]:
+        """Half the width, half the length, and the height in metres."""
         return 0.3, 0.85, 1.75
 
     def draw(

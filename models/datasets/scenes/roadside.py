@@ -68,6 +68,7 @@ class Sign:
 
     @property
     def extent(self) -> tuple[float, float, float]:
+        """Half the width, half the length, and the height in metres."""
         return self.size, 0.1, self.height + self.size
 
     def draw(

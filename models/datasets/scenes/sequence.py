@@ -47,6 +47,7 @@ class SceneSequence(Sequence[Sample]):
 
     @property
     def categories(self) -> tuple[Category, ...]:
+        """The demo categories of both worlds."""
         return CATEGORIES
 
     def __len__(self) -> int:
@@ -89,7 +90,7 @@ def _truth(frame: Frame, smallest: float) -> tuple[tuple[Segment, ...], NDArray[
         kept_ids[segment_id] = segment_id
     segments = tuple(_segment(frame.ids, i, int(areas[i]), things.get(i)) for i in kept)
     panoptic = cv2.LUT(frame.ids, kept_ids).astype(np.int32)
-    return segments, panoptic, cv2.LUT(frame.ids, train_ids)
+    return segments, panoptic, np.asarray(cv2.LUT(frame.ids, train_ids), np.uint8)
 
 
 def _segment(ids: NDArray[np.uint16], segment_id: int, area: int, thing: Thing | None) -> Segment:
@@ -102,8 +103,8 @@ def _segment(ids: NDArray[np.uint16], segment_id: int, area: int, thing: Thing |
 class SceneDataset:
     """Many short sequences of both worlds, for training and validation.
 
-    For every seed there is one sequence of each world, of which ``frames`` frames, ``stride`` apart, are samples. Samples
-    are ordered by seed, then world, then frame, so that workers can read them in order and lay out each scene once.
+    For every seed there is one sequence of each world, of which ``frames`` frames, ``stride`` apart, are samples. They
+    are ordered by seed, then world, then frame, so that reading in order lays out each scene once.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class SceneDataset:
 
     @property
     def name(self) -> str:
+        """``scenes``."""
         return "scenes"
 
     @property

@@ -41,7 +41,9 @@ class Figure(Protocol):
     """Something that can be painted; ``extent`` is half its width, half its length and its height in metres."""
 
     @property
-    def extent(self) -> tuple[float, float, float]: ...
+    def extent(self) -> tuple[float, float, float]:
+        """Half the width, half the length, and the height in metres."""
+        ...
 
     def draw(
         self,
@@ -52,7 +54,9 @@ class Figure(Protocol):
         yaw: float,
         time: float,
         segment_id: int,
-    ) -> None: ...
+    ) -> None:
+        """Paint at ``position`` (world, metres), turned to ``yaw``, as it is ``time`` seconds after the start."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,4 +71,6 @@ class Frame:
 class World(Protocol):
     """A scene laid out for one sequence."""
 
-    def render(self, index: int, rng: np.random.Generator) -> Frame: ...
+    def render(self, index: int, rng: np.random.Generator) -> Frame:
+        """Paint frame ``index``; ``rng`` is the frame's own and moves only the sensor's noise."""
+        ...
