@@ -82,9 +82,9 @@ class Supervisor:
                 preexec_fn=_die_with_parent,
             )
 
-    def pid(self, name: str) -> int:
-        """The process id of a process that was started."""
-        return self._running[name].pid
+    def process(self, name: str) -> subprocess.Popen[bytes]:
+        """A process that was started."""
+        return self._running[name]
 
     def serves(self, name: str) -> bool:
         """Whether a process says that it serves; Triton, which has no health of that kind, when it runs."""

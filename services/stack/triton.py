@@ -139,9 +139,10 @@ def triton_command(
 
 
 def remove_shared_memory(prefix: str) -> int:
-    """Deletes what a killed server left in /dev/shm. Returns how many regions there were.
+    """Deletes what a server left in /dev/shm. Returns how many regions there were.
 
-    A server that stops on SIGTERM leaves none. Call this only when the server with that prefix has ended.
+    A server leaves none, even when it is killed, except those of model processes that were killed themselves. Call
+    this only when the server with that prefix has ended: its model processes follow it within three seconds.
     """
     leftovers = list(_SHARED_MEMORY.glob(f"{prefix}*"))
     for region in leftovers:
