@@ -83,7 +83,7 @@ class Ground:
         self._kept = np.repeat((kept * 255).astype(np.uint8), 3, axis=2)
         self._haze = ((1 - kept) * np.array(light.haze_colour)).astype(np.uint8)
         coarse = cloud_noise(rng, (TEXELS, TEXELS), (8, 32), wrap=True)
-        fine = rng.normal(size=(TEXELS, TEXELS)).astype(np.float32)
+        fine = rng.standard_normal((TEXELS, TEXELS), np.float32)
         self._texture = np.clip(128 + grain * (0.6 * coarse + 0.8 * fine), 40, 220).astype(np.uint8)
 
     def finish(

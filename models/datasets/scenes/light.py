@@ -61,8 +61,9 @@ class Lens:
         vignette = exposure * (1.0 - rng.uniform(0.05, 0.16) * (x**2 + y**2) / 2 + tilt[0] * x + tilt[1] * y)
         self._gain = np.repeat(np.clip(vignette * 128, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
         self._tile = (height + 97, width + 131)
-        grain = rng.normal(128.0, noise, (*self._tile, 1)) + rng.normal(0.0, noise * 0.6, (*self._tile, 3))
-        self._noise = np.clip(np.rint(grain), 0, 255).astype(np.uint8)
+        grey = rng.standard_normal((*self._tile, 1), np.float32)
+        colour = rng.standard_normal((*self._tile, 3), np.float32)
+        self._noise = np.asarray(np.clip(np.rint(128 + noise * (grey + 0.6 * colour)), 0, 255), np.uint8)
         if rain > 0:
             self._add_rain(rng, rain)
         self._blur = blur

@@ -6,7 +6,9 @@ has to care about the order of a face's corners.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -32,11 +34,11 @@ class Mesh:
         self._points: list[Point] = []
         self._spans: list[tuple[int, int]] = []
         self._colours: list[Colour] = []
-        self._normals: list[NDArray[np.float64]] = []
+        self._normals: list[Point] = []
         self._kinds: list[str] = []
         self._frozen: tuple[NDArray[np.float64], ...] | None = None
 
-    def _add(self, kind: str, points: Sequence[Point], colour: Colour, normal: NDArray[np.float64]) -> None:
+    def _add(self, kind: str, points: Sequence[Point], colour: Colour, normal: Point) -> None:
         self._spans.append((len(self._points), len(self._points) + len(points)))
         self._points.extend(points)
         self._colours.append(colour)
@@ -46,17 +48,15 @@ class Mesh:
 
     def face(self, points: Sequence[Point], colour: Colour, inside: Point, convex: bool = True) -> None:
         """A flat polygon seen only from the side that looks away from the point ``inside``."""
-        corners = np.array(points)
-        arms = corners - corners.mean(axis=0)
-        normal = np.cross(arms, np.roll(arms, -1, axis=0)).sum(axis=0)
-        if normal @ (corners.mean(axis=0) - np.array(inside)) < 0:
-            points, normal = tuple(points)[::-1], -normal
-        length = float(np.linalg.norm(normal))
-        self._add("convex" if convex else "polygon", points, colour, normal / max(length, 1e-12))
+        middle = tuple(sum(values) / len(points) for values in zip(*points, strict=True))
+        normal = _newell_normal(points)
+        if sum(n * (m - i) for n, m, i in zip(normal, middle, inside, strict=True)) < 0:
+            points, normal = points[::-1], (-normal[0], -normal[1], -normal[2])
+        self._add("convex" if convex else "polygon", points, colour, normal)
 
     def hull(self, points: Sequence[Point], colour: Colour) -> None:
         """The silhouette of a convex body, seen from all sides and shaded as a wall that looks up."""
-        self._add("hull", points, colour, np.array([0.0, 1.0, 0.0]))
+        self._add("hull", points, colour, (0.0, 1.0, 0.0))
 
     def box(self, low: Point, high: Point, colour: Colour) -> None:
         """A cuboid between two corners."""
@@ -113,6 +113,17 @@ class Mesh:
                 canvas.convex(fixed[start:end], colour, segment_id)
             elif visible:
                 canvas.polygons([fixed[start:end]], colour, segment_id)
+
+
+def _newell_normal(points: Sequence[Point]) -> Point:
+    """The unit normal of a polygon by Newell's method, which takes concave and slightly bent ones too."""
+    x = y = z = 0.0
+    for (x0, y0, z0), (x1, y1, z1) in pairwise([*points, points[0]]):
+        x += (y0 - y1) * (z0 + z1)
+        y += (z0 - z1) * (x0 + x1)
+        z += (x0 - x1) * (y0 + y1)
+    length = max(math.sqrt(x * x + y * y + z * z), 1e-12)
+    return x / length, y / length, z / length
 
 
 def _area(

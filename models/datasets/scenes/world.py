@@ -16,10 +16,10 @@ from models.datasets.scenes.mesh import Point
 
 FRAMES_PER_SECOND = 25
 
-SMALLEST_DRAWN = 260.0
+SMALLEST_DRAWN = 400.0
 """A thing whose outline would cover less than this many pixels of a 640x480 picture is not drawn at all."""
 
-SMALLEST_LABELLED = 120.0
+SMALLEST_LABELLED = 200.0
 """What is left of a thing is void where occlusion leaves fewer pixels than this of a 640x480 picture."""
 
 
