@@ -1,9 +1,12 @@
-"""The `perception` command: puts together what the parts of the project offer.
+"""The `perception` command: puts together what the installed parts of the project offer.
 
-A part is imported only when its command is called, so that `perception up` needs nothing of models/.
+`up`, `down` and `run` are the stack's. Every other part announces a group of commands as an entry point in
+pyproject.toml, so that no part has to know of another.
 """
 
 from __future__ import annotations
+
+from importlib.metadata import entry_points
 
 import typer
 
@@ -13,6 +16,8 @@ app = typer.Typer(help="Camera frames in, panoptic scenes out.", no_args_is_help
 app.command()(up)
 app.command()(down)
 app.command()(run)
+for part in entry_points(group="perception.commands"):
+    app.add_typer(part.load(), name=part.name)
 
 if __name__ == "__main__":
     app()

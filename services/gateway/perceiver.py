@@ -29,7 +29,7 @@ from services.gateway.tasks import TASKS, Outcome, TaskClient, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import instances_from_detections
 from services.runtime import images, logs, metrics
-from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered
+from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, ServiceError
 from services.runtime.images import ImageLimits
 from services.runtime.task_service import check_enumeration, score_threshold
 from services.runtime.timing import Deadline, StageClock
@@ -109,8 +109,15 @@ class Perceiver:
         seconds = deadline.remaining("fan-out") * self._settings.task_deadline_share
         outcomes = {task: self._not_run(task) for task in requests if task not in wanted}
         running = [task for task in requests if task in wanted]
-        answers = await asyncio.gather(*(self._tasks[task].call(requests[task](), seconds) for task in running))
-        return outcomes | dict(zip(running, answers, strict=True))
+        try:
+            # A picture that one task cannot take is not worth the others' time: the first error ends all calls.
+            async with asyncio.TaskGroup() as group:
+                calls = {
+                    task: group.create_task(self._tasks[task].call(requests[task](), seconds)) for task in running
+                }
+        except* ServiceError as faults:
+            raise faults.exceptions[0] from None
+        return outcomes | {task: call.result() for task, call in calls.items()}
 
     def _fuse(
         self, outcomes: Mapping[task_pb2.Task, Outcome[Any]], image_size: tuple[int, int], threshold: float

@@ -10,8 +10,7 @@ ServiceError
 │   ├── ModelUnavailable    the engine answers, the model is not loaded or cannot run
 │   ├── ContractViolation   the model's configuration or output breaks the model contract
 │   └── InferenceFailed     the model ran and failed
-├── NoTaskAnswered          every task of a frame failed; says how each one did
-└── ServiceStopping         the service is draining; another replica will answer
+└── NoTaskAnswered          every task of a frame failed; says how each one did
 
 | error             | gRPC code           | retryable |
 |-------------------|---------------------|-----------|
@@ -24,7 +23,6 @@ ServiceError
 | ContractViolation | FAILED_PRECONDITION | no        |
 | InferenceFailed   | INTERNAL            | no        |
 | NoTaskAnswered    | UNAVAILABLE         | yes       |
-| ServiceStopping   | UNAVAILABLE         | yes       |
 
 Servicers raise these; `services.runtime.interceptors` turns them into a `google.rpc.Status`.
 """
@@ -167,14 +165,3 @@ class NoTaskAnswered(ServiceError):
     def metadata(self) -> dict[str, str]:
         """How each task failed."""
         return self.reasons
-
-
-class ServiceStopping(ServiceError):
-    """The service is draining; another replica will answer."""
-
-    code = grpc.StatusCode.UNAVAILABLE
-    reason = "SERVICE_STOPPING"
-    retry_after_seconds = 0.1
-
-    def __init__(self) -> None:
-        super().__init__("the service is stopping")

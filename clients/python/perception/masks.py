@@ -65,6 +65,6 @@ def _cells(first: int, after: int, low: float, high: float, cells: int) -> NDArr
     return _to_cells(np.arange(first, after) + 0.5, low, high, cells)
 
 
-def _to_cells(places: NDArray[np.float64], low: float, high: float, cells: int) -> NDArray[np.float32]:
+def _to_cells(places: NDArray[np.floating], low: float, high: float, cells: int) -> NDArray[np.float32]:
     """Places along an axis as indices of cell centres, of `cells` cells between `low` and `high`."""
     return ((places - low) * (cells / (high - low)) - 0.5).astype(np.float32)
