@@ -53,7 +53,7 @@ def session_options(config: dict[str, Any]) -> ort.SessionOptions:
     config: Triton's ModelConfig as a dictionary. What it leaves out stays at ONNX Runtime's default. Raises
     `ValueError` naming the parameter whose value is not understood.
     """
-    parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
+    parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
     options = ort.SessionOptions()
     if threads := _integer(parameters, "intra_op_thread_count"):
         options.intra_op_num_threads = threads
