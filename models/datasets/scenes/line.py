@@ -70,13 +70,14 @@ class LineWorld:
         self._things: list[Thing] = []
         self._carried = self._load_belt(rng, seconds)
         self._visits = self._plan_visits(rng, seconds)
-        self._lens = Lens(size, rng, float(rng.uniform(0.85, 1.15)), float(rng.uniform(1.5, 4.5)),
-                          float(rng.uniform(0.35, 0.75)), rain=0.0)  # fmt: skip
         backdrop = _paint_hall(rng, self._camera, self._light, size, self._belt_colour)
         self._image, self._ids = backdrop.image, backdrop.ids
         self._belt = (self._ids == stuff_id("belt")).astype(np.uint8)
         top = int(np.flatnonzero(self._belt.any(axis=1))[0])
         self._ground = Ground(rng, size, self._camera, self._light, top, grain=float(rng.uniform(4, 9)), scale=260.0)
+        # Last, because how many numbers it draws depends on the size, and nothing else shall.
+        self._lens = Lens(size, rng, float(rng.uniform(0.85, 1.15)), float(rng.uniform(1.5, 4.5)),
+                          float(rng.uniform(0.35, 0.75)), rain=0.0)  # fmt: skip
 
     def render(self, index: int, rng: np.random.Generator) -> Frame:
         """Paint frame ``index``; ``rng`` is the frame's own and moves only the sensor's noise."""
@@ -247,7 +248,7 @@ def _paint_hall(rng: np.random.Generator, camera: Camera, light: Light, size: tu
         for radius, shade in ((0.042, 0.45), (0.03, 1.0), (0.01, 0.4)):
             ring = [(x + radius * float(np.cos(a)), -0.055 + radius * float(np.sin(a)), -BELT - 0.07) for a in angles]
             quad("rail", np.array([176, 180, 184]), ring, shade)
-    soft = cloud_noise(rng, size, (3, 6, 24, 80)) * 0.03 + rng.normal(0, 0.012, (height, width))
+    soft = 0.03 * cloud_noise(rng, size, (3, 6, 24, 80))
     still = canvas.image * (1 + soft[..., None])
     canvas.image = np.clip(np.where((canvas.ids == stuff_id("belt"))[..., None], canvas.image, still), 0, 255).astype(
         np.uint8

@@ -47,10 +47,11 @@ class StreetWorld:
         self._street = Street(rng, self._layout.road, self._layout.junctions, VIEW, weather.wet)
         self._bounce = rng.uniform(0, 2 * np.pi, 2)
         self._hills = 3.0 + np.cumsum(rng.normal(0, 0.8, 64)).clip(-2.0, 6.0)
-        self._lens = Lens(size, rng, weather.exposure, weather.noise, weather.blur, weather.rain)
         self._sky = sky(rng, size, self._horizon, weather.zenith, weather.low_sky, weather.clouds, weather.cloud_colour)
         over_the_middle = replace(self._camera, position=(0.0, self._camera.position[1], 0.0))
         self._ground = Ground(rng, size, over_the_middle, self._light, round(self._horizon) + 1, grain=10.0)
+        # Last, because how many numbers it draws depends on the size, and nothing else shall.
+        self._lens = Lens(size, rng, weather.exposure, weather.noise, weather.blur, weather.rain)
 
     def render(self, index: int, rng: np.random.Generator) -> Frame:
         """Paint frame ``index``; ``rng`` is the frame's own and moves only the sensor's noise."""
