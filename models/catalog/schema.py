@@ -14,7 +14,6 @@ LABELS = CATALOG / "labels"
 
 Task = Literal["detection", "instance_segmentation", "semantic_segmentation", "classification"]
 Adapter = Literal[
-    "contract",
     "onnx",
     "ultralytics",
     "torchvision_detection",
@@ -78,7 +77,7 @@ class YoloHead(Strict):
 
     layout: `yolov8` [N,4+C+P,A] (v8, v9, 11: decoded boxes, class scores); `yolov5` [N,A,5+C+P] (v5, v7: decoded boxes,
     objectness, class scores); `yolox` [N,A,5+C] (boxes relative to the cells of a grid). A is the number of anchors,
-    P the number of mask coefficients, 0 without masks. iou_threshold: of the non-maximum suppression, which is class-wise.
+    P the number of mask coefficients, 0 without masks. iou_threshold: of the class-wise non-maximum suppression.
     max_detections: K of the contract. mask_size: M of the contract.
     """
 
@@ -169,9 +168,9 @@ class TrainedWith(Strict):
 class Entry(Strict):
     """One model of the catalogue.
 
-    adapter: the module of `models/export` that makes the graph; `contract` takes a graph that already meets the contract.
-    architecture: the adapter's name of the network, such as `yolov8n` or `maskrcnn_resnet50_fpn`. max_batch_size: 0 where
-    the graph has no batch axis. fp16_weights: store the weights as fp16 with a Cast, which halves the file.
+    adapter: the module of `models/export` that makes the graph. architecture: the adapter's name of the network, such
+    as `yolov8n` or `maskrcnn_resnet50_fpn`. max_batch_size: counts where the graph has a batch axis, which two-stage
+    detectors have not. fp16_weights: store the weights as fp16 with a Cast, which halves the file.
     """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
@@ -182,7 +181,7 @@ class Entry(Strict):
     image: ImageInput
     pixels: Pixels = Pixels()
     labels: tuple[str, ...] = Field(min_length=1)
-    head: Head | None = None
+    head: Head
     max_batch_size: int = Field(default=8, ge=0, le=128)
     fp16_weights: bool = True
     licence: str
@@ -198,12 +197,8 @@ class Entry(Strict):
             "semantic_segmentation": {"semantic"},
             "classification": {"classifier"},
         }[self.task]
-        if self.adapter == "contract":
-            if self.head is not None:
-                raise ValueError("head: a graph that meets the contract already has none")
-        elif self.head is None or self.head.kind not in kinds:
-            found = self.head.kind if self.head else None
-            raise ValueError(f"head: task {self.task} needs kind {' or '.join(sorted(kinds))}, found {found}")
+        if self.head.kind not in kinds:
+            raise ValueError(f"head: task {self.task} needs kind {' or '.join(sorted(kinds))}, found {self.head.kind}")
         if isinstance(self.head, YoloHead | TwoStageHead):
             self._masks_fit_the_task(self.head.mask_size)
         if len(set(self.labels)) != len(self.labels):

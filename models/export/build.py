@@ -13,7 +13,6 @@ from models.export.contract import check_contract
 from models.export.fp16_storage import store_weights_as_fp16
 
 ADAPTERS: dict[Adapter, str] = {
-    "contract": "models.export.onnx_file",
     "onnx": "models.export.onnx_file",
     "ultralytics": "models.export.ultralytics_yolo",
     "torchvision_detection": "models.export.torchvision_detection",

@@ -85,6 +85,17 @@ def check_contract(model: onnx.ModelProto | str | Path, task: Task) -> None:
         raise ContractError(f"{model.graph.name or 'graph'} as {task}: " + "; ".join(problems))
 
 
+def set_dims(value: onnx.ValueInfoProto, dims: Sequence[int | str]) -> None:
+    """Say what the sizes of an input or output are; a name stands for one that is not fixed."""
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for dim in dims:
+        if isinstance(dim, str):
+            shape.dim.add().dim_param = dim
+        else:
+            shape.dim.add().dim_value = dim
+
+
 def _image_problems(inputs: Sequence[Tensor], batched: int) -> list[str]:
     expected = "expected one input image UINT8 [H,W,3] or [N,H,W,3]"
     found = ", ".join(str(tensor) for tensor in inputs) or "none"

@@ -15,7 +15,7 @@ from onnx import TensorProto, numpy_helper, shape_inference, version_converter
 from models.catalog.schema import ClassifierHead, Entry, Pixels, SemanticHead, YoloHead
 from models.export.contract import check_contract
 from models.export.dense_heads import classifier_head, semantic_head
-from models.export.onnx_text import IR_VERSION, OPSET, graph_from_text, join
+from models.export.onnx_text import IR_VERSION, OPSET, graph_from_text, join, nested_graphs
 from models.export.yolo_head import yolo_head
 
 
@@ -43,6 +43,15 @@ def graft(network: onnx.ModelProto, entry: Entry) -> onnx.ModelProto:
     model = join(_pixels(entry.pixels, height, width), network, {"pixels": network.graph.input[0].name})
     model.graph.name = "network_with_pixels"
     model = join(model, head, connections)
+    return finish(model, entry)
+
+
+def finish(model: onnx.ModelProto, entry: Entry) -> onnx.ModelProto:
+    """Return `model` as the finished graph of `entry`, without what no output needs and what exporters wrote on it.
+
+    Raises:
+        models.export.contract.ContractError: it does not keep to the contract of the entry's task.
+    """
     model.graph.name = entry.name
     _remove_unused(model.graph)
     del model.graph.value_info[:]
@@ -93,11 +102,26 @@ def _prepared(network: onnx.ModelProto, height: int, width: int) -> onnx.ModelPr
     del prepared.opset_import[:]
     prepared.opset_import.extend(kept)
     _free_batch_in_reshapes(prepared)
-    # Shapes said by the exporter hold for its batch and input size: ask the inference instead.
-    del prepared.graph.value_info[:]
-    for output in prepared.graph.output:
+    return _with_shapes(prepared)
+
+
+def _with_shapes(network: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the network with the shapes of its outputs inferred, and where that fails as its exporter said."""
+    said = {output.name: list(output.type.tensor_type.shape.dim) for output in network.graph.output}
+    # Inner shapes may be of the exporter's batch.
+    del network.graph.value_info[:]
+    for output in network.graph.output:
         output.type.tensor_type.ClearField("shape")
-    return shape_inference.infer_shapes(prepared, data_prop=True)
+    network = shape_inference.infer_shapes(network, data_prop=True)
+    for output in network.graph.output:
+        shape = output.type.tensor_type.shape
+        if len(shape.dim) == len(said[output.name]):
+            for dim, other in zip(shape.dim[1:], said[output.name][1:], strict=True):
+                if not dim.dim_value and other.dim_value:
+                    dim.dim_value = other.dim_value
+        elif not shape.dim:
+            shape.dim.extend(said[output.name])
+    return network
 
 
 def _set_input_shape(network: onnx.ModelProto, height: int, width: int) -> None:
@@ -181,12 +205,22 @@ def _remove_unused(graph: onnx.GraphProto) -> None:
     kept = []
     for node in reversed(graph.node):
         if not needed.isdisjoint(node.output):
-            needed.update(node.input)
+            needed |= _names_used(node)
             kept.append(node)
     initializers = [initializer for initializer in graph.initializer if initializer.name in needed]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(kept))
     graph.initializer.extend(initializers)
+
+
+def _names_used(node: onnx.NodeProto) -> set[str]:
+    names = set(node.input)
+    for graph in nested_graphs(node):
+        # A branch may give a tensor from outside as it is.
+        names.update(output.name for output in graph.output)
+        for inner in graph.node:
+            names |= _names_used(inner)
+    return names
 
 
 def _floats(values: np.ndarray) -> str:

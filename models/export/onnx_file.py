@@ -1,4 +1,4 @@
-"""Adapter for weights that are an ONNX file: a network to graft the contract onto, or one that meets it already."""
+"""Adapter for a network that somebody else exported to ONNX."""
 
 from __future__ import annotations
 
@@ -11,6 +11,5 @@ from models.export.graft import graft
 
 
 def export(entry: Entry, weights: Path) -> onnx.ModelProto:
-    """Return the contract graph of an ONNX file. Raises `GraftError` where it is not what the entry says."""
-    model = onnx.load(weights)
-    return model if entry.adapter == "contract" else graft(model, entry)
+    """Return the contract graph around an ONNX file. Raises `GraftError` where it is not what the entry says."""
+    return graft(onnx.load(weights), entry)

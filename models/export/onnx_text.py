@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import onnx
 from onnx import compose, parser
 
@@ -32,22 +34,29 @@ def join(first: onnx.ModelProto, second: onnx.ModelProto, connections: dict[str,
     )
 
 
+def nested_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Return the graphs within a node, such as the branches of an If."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
 def _with_inner_names(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
     """Prefix everything but inputs and outputs."""
-    kept = {value.name for value in (*model.graph.input, *model.graph.output)}
+    kept = {"", *(value.name for value in (*model.graph.input, *model.graph.output))}
     renamed = onnx.ModelProto()
     renamed.CopyFrom(model)
-    graph = renamed.graph
+    _rename(renamed.graph, lambda name: name if name in kept else prefix + name)
+    return renamed
 
-    def new(name: str) -> str:
-        return name if name in kept or not name else prefix + name
 
+def _rename(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = new(value.name)
     for node in graph.node:
         node.name = new(node.name)
         node.input[:] = [new(name) for name in node.input]
         node.output[:] = [new(name) for name in node.output]
-    for initializer in graph.initializer:
-        initializer.name = new(initializer.name)
-    for value in graph.value_info:
-        value.name = new(value.name)
-    return renamed
+        for nested in nested_graphs(node):
+            _rename(nested, new)

@@ -72,8 +72,8 @@ def write_model(entry: Entry, weights: Path, folder: Path) -> bool:
             "build_key": build_key,
         },
     )
-    _replace(graph, content)
-    _replace(config, text.encode())
+    replace_file(graph, content)
+    replace_file(config, text.encode())
     return True
 
 
@@ -94,7 +94,8 @@ def _is_up_to_date(config: Path, graph: Path, build_key: str) -> bool:
     return parameters.get("build_key") == build_key and parameters.get("model_sha256") == file_sha256(graph)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.tmp")
     unfinished.write_bytes(content)

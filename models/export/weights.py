@@ -1,4 +1,4 @@
-"""Finds a model's weights: in the user's folder, bundled with the project, in the test data, or, when asked, upstream."""
+"""Finds a model's weights: in a folder of the user, bundled, in the test data or, when asked, upstream."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ CACHE = CATALOG.parents[1] / ".cache" / "weights"
 
 
 class WeightsError(RuntimeError):
-    """Weights are missing, or a file is not the one that its catalogue entry names."""
+    """Weights are missing, or nothing says which file is the right one."""
+
+
+class WrongDigestError(WeightsError):
+    """A file is not the one that its catalogue entry names; says the expected and the found SHA-256."""
 
 
 def resolve_weights(source: Source, *, may_download: bool = False, progress: Progress | None = None) -> Path:
@@ -29,7 +33,8 @@ def resolve_weights(source: Source, *, may_download: bool = False, progress: Pro
     weights, earlier downloads, `PERCEPTION_DATA/weights`; then upstream, if `may_download`.
 
     Raises:
-        WeightsError: no such file, one with another SHA-256 than the catalogue's, or none to compare with.
+        WrongDigestError: the first file of that name is another one than the catalogue's.
+        WeightsError: no such file, or no SHA-256 to compare it with.
         models.export.download.DownloadError: upstream did not give the file.
     """
     for folder in _folders():
@@ -42,8 +47,8 @@ def resolve_weights(source: Source, *, may_download: bool = False, progress: Pro
         raise WeightsError(f"expected {source.file} in one of {where}, found none; it has no upstream address")
     if source.digest is None:
         raise WeightsError(
-            f"expected {source.file} in one of {where}, found none. Upstream ({source.url}) publishes no SHA-256, so it "
-            f"is not downloaded: put the file into WEIGHTS_DIR, and its digest beside it as {source.file}.sha256"
+            f"expected {source.file} in one of {where}, found none. No SHA-256 is known of {source.url}, so it is not "
+            f"downloaded: put the file into WEIGHTS_DIR, and its digest beside it as {source.file}.sha256"
         )
     if not may_download:
         raise WeightsError(
@@ -58,7 +63,8 @@ def verify(path: Path, digest: str | None, name: str | None = None) -> None:
     """Compare the SHA-256 of `path` with `digest`, all of it or as many first digits as are known.
 
     Raises:
-        WeightsError: it is another one, or there is none to compare with.
+        WrongDigestError: it is another one.
+        WeightsError: there is none to compare with.
     """
     if digest is None:
         raise WeightsError(
@@ -66,7 +72,7 @@ def verify(path: Path, digest: str | None, name: str | None = None) -> None:
         )
     found = file_sha256(path)
     if not found.startswith(digest):
-        raise WeightsError(f"{name or path}: expected SHA-256 {digest}, found {found}")
+        raise WrongDigestError(f"{name or path}: expected SHA-256 {digest}, found {found}")
 
 
 def file_sha256(path: Path) -> str:

@@ -4,9 +4,10 @@ All of it runs inside the graph and keeps the batch axis N. Three steps:
 
 1. *Decode*: every layout becomes boxes (centre and size in input pixels) [N,4,A], scores [N,C,A] and mask coefficients
    [N,P,A] of the A anchors.
-2. *Select*: each anchor stands for its best class; the best T of them go through class-wise non-maximum suppression,
-   and the best K that survive are the answer. ONNX gives the survivors of a whole batch as one list of (image, class,
-   anchor); scattering their scores back over [N,T] and taking the top K per image turns it into fixed rows again.
+2. *Select*: the T pairs of anchor and class with the best scores are candidates. They go through class-wise
+   non-maximum suppression, and the best K that survive are the answer. ONNX gives the survivors of a whole batch as one
+   list of (image, class, candidate); scattering their scores back over [N,T] and taking the top K per image turns it
+   into fixed rows again.
 3. *Masks* (Bolya et al., *YOLACT: Real-time Instance Segmentation*, ICCV 2019): a mask is the sigmoid of a linear
    combination of the prototypes, sampled bilinearly at the centres of M x M cells of its box.
 """
@@ -21,7 +22,7 @@ from models.catalog.schema import YoloHead
 from models.export.onnx_text import graph_from_text
 
 CANDIDATES = 1000
-"""T, the anchors that take part in the suppression, whose cost grows with their number."""
+"""T, the pairs of anchor and class that take part in the suppression, whose cost grows with their number."""
 YOLOX_STRIDES = (8, 16, 32)
 
 
@@ -102,6 +103,7 @@ def _decode(head: YoloHead, num_classes: int, coefficients: int) -> str:
 
 def _select(head: YoloHead, num_classes: int, candidates: int, rows: int, input_size: tuple[int, int]) -> str:
     width, height = input_size
+    # The T best pairs can only be of the T anchors that are best by their best class, which are cheaper to find first.
     # One suppression serves all classes: boxes of different classes are moved so far apart that they cannot overlap.
     return f"""
         axis1 = Constant<value_ints = [1]>()
@@ -111,11 +113,18 @@ def _select(head: YoloHead, num_classes: int, candidates: int, rows: int, input_
 
         best_scores = ReduceMax<keepdims = 0>(scores, axis1)
         candidate_count = Constant<value_ints = [{candidates}]>()
-        candidate_scores, candidates = TopK<axis = 1>(best_scores, candidate_count)
+        _, best_anchors = TopK<axis = 1>(best_scores, candidate_count)
+        best_anchor_row = Unsqueeze(best_anchors, axis1)
+        {_gather_channels("anchor_scores", "scores", num_classes, "best_anchor_row")}
+        flat_shape = Constant<value_ints = [0, {num_classes * candidates}]>()
+        pair_scores = Reshape(anchor_scores, flat_shape)
+        candidate_scores, pairs = TopK<axis = 1>(pair_scores, candidate_count)
+        anchor_count = Constant<value_int = {candidates}>()
+        candidate_classes = Div(pairs, anchor_count)
+        columns = Mod(pairs, anchor_count)
+        candidates = GatherElements<axis = 1>(best_anchors, columns)
         candidate_row = Unsqueeze(candidates, axis1)
         {_gather_channels("candidate_boxes", "boxes", 4, "candidate_row")}
-        {_gather_channels("candidate_class_scores", "scores", num_classes, "candidate_row")}
-        candidate_classes = ArgMax<axis = 1, keepdims = 0>(candidate_class_scores)
 
         centre, size = Split<axis = 1, num_outputs = 2>(candidate_boxes)
         half_size = Mul(size, half)
@@ -173,8 +182,8 @@ def _masks(head: YoloHead, prototype_shape: tuple[int, ...], rows: int, input_si
         anchor_row = Unsqueeze(anchors, axis1)
         {_gather_channels("coefficient_rows", "coefficients", count, "anchor_row")}
         weights = Transpose<perm = [0, 2, 1]>(coefficient_rows)
-        flat_shape = Constant<value_ints = [0, {count}, {height * width}]>()
-        flat_prototypes = Reshape(prototypes, flat_shape)
+        plane_shape = Constant<value_ints = [0, {count}, {height * width}]>()
+        flat_prototypes = Reshape(prototypes, plane_shape)
         flat_logits = MatMul(weights, flat_prototypes)
         map_shape = Constant<value_ints = [-1, 1, {height}, {width}]>()
         logits = Reshape(flat_logits, map_shape)
