@@ -22,9 +22,7 @@ class ConvBNReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
-        )
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = nn.ReLU(inplace=True)
         nn.init.kaiming_normal_(self.conv.weight, a=1)
@@ -126,9 +124,7 @@ class BiSeNet(nn.Module):
         spatial_channels: channels of the spatial path; both paths end with twice as many.
     """
 
-    def __init__(
-        self, num_classes: int, widths: Sequence[int] = STANDARD_WIDTHS, spatial_channels: int = 64
-    ) -> None:
+    def __init__(self, num_classes: int, widths: Sequence[int] = STANDARD_WIDTHS, spatial_channels: int = 64) -> None:
         super().__init__()
         path_channels = 2 * spatial_channels
         self.cp = ContextPath(widths, path_channels)

@@ -24,13 +24,15 @@ def pyramid_backbone(widths: Sequence[int], channels: int) -> BackboneWithFPN:
 def detector_arguments(input_size: Sequence[int]) -> dict[str, Any]:
     """Return the arguments that torchvision's two-stage detectors share here.
 
-    The detectors resize their input to `input_size` (width, height). The samplers are a quarter of torchvision's,
-    which are meant for pictures of 800 x 1333 pixels with dozens of objects.
+    The detectors resize their input to `input_size` (width, height), in training not at all, since augmentation has
+    chosen the size. The samplers are a quarter of torchvision's, which are meant for pictures of 800 x 1333 pixels
+    with dozens of objects.
     """
     width, height = input_size
     return {
         "min_size": min(width, height),
         "max_size": max(width, height),
+        "_skip_resize": True,
         "rpn_anchor_generator": AnchorGenerator(ANCHOR_SIZES, (ASPECT_RATIOS,) * len(ANCHOR_SIZES)),
         "rpn_pre_nms_top_n_train": 500,
         "rpn_pre_nms_top_n_test": 500,

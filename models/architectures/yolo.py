@@ -27,7 +27,8 @@ def build_yolo(num_classes: int, variant: str = "yolov8n") -> nn.Module:
 
 
 def _keep_ultralytics_offline() -> None:
-    # Read when ultralytics is imported: without these it looks for updates, downloads and installs by itself.
+    # Read when ultralytics is imported: without these it looks for updates, downloads, installs and talks by itself.
     os.environ.setdefault("YOLO_OFFLINE", "1")
     os.environ.setdefault("YOLO_AUTOINSTALL", "0")
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
+    os.environ.setdefault("YOLO_VERBOSE", "false")

@@ -37,7 +37,9 @@ def train(
         config = load_config(model)
         frames = {split: cached_frames(config.dataset, split) for split in ("train", "validation")}
         task = build_task(config, **frames)
-        found = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+        found = (
+            torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+        )
         trainer = Trainer(config, task, runs / config.name, found, resume=resume, workers=workers)
     except (ConfigError, FileNotFoundError) as error:
         console.print(f"[red]error:[/red] {error}")

@@ -69,7 +69,7 @@ def open_dataset(config: CamVid | Scenes, split: str) -> Dataset:
     return SceneDataset(
         worlds=config.worlds,
         seeds=range(*getattr(config, f"{split}_seeds")),
-        frames_per_sequence=config.frames_per_sequence,
+        frames=config.frames_per_sequence,
         size=(config.width, config.height),
     )
 

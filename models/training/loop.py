@@ -40,7 +40,14 @@ class Trainer:
     """
 
     def __init__(
-        self, config: RunConfig, task: Task, folder: Path, device: torch.device, *, resume: bool = True, workers: int = 1
+        self,
+        config: RunConfig,
+        task: Task,
+        folder: Path,
+        device: torch.device,
+        *,
+        resume: bool = True,
+        workers: int = 1,
     ) -> None:
         self.config, self.task, self.folder, self.device, self.workers = config, task, folder, device, workers
         torch.manual_seed(config.seed)
@@ -88,7 +95,9 @@ class Trainer:
                 last = self.step == self.config.steps
                 if self.step % self.config.validate_every == 0 or last:
                     metrics = self._validate()
-                    console.print(f"{self.config.name} step {self.step}: {self.task.headline} {self._headline(metrics)}")
+                    console.print(
+                        f"{self.config.name} step {self.step}: {self.task.headline} {self._headline(metrics)}"
+                    )
                 if self.stopping or last or time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
                     self._save()
                     saved = time.monotonic()

@@ -2,11 +2,18 @@
 
 from models.training.config import RunConfig
 from models.training.frame_cache import Frames
+from models.training.tasks.classification import Classification
+from models.training.tasks.detection import Detection
+from models.training.tasks.rcnn import RegionDetection, RegionSegmentation
 from models.training.tasks.semantic_segmentation import SemanticSegmentation
 from models.training.tasks.task import Task
 
 TASKS: dict[str, type[Task]] = {
     "bisenet": SemanticSegmentation,
+    "yolo": Detection,
+    "faster_rcnn": RegionDetection,
+    "mask_rcnn": RegionSegmentation,
+    "classifier": Classification,
 }
 
 

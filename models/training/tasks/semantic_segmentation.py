@@ -67,9 +67,7 @@ class SemanticSegmentation(Task):
         return metrics | {f"IoU/{self.labels[index]}": float(iou[index]) for index in np.flatnonzero(present)}
 
 
-def confusion_matrix(
-    truth: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int
-) -> NDArray[np.int64]:
+def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int) -> NDArray[np.int64]:
     """Count pixels by (true class, predicted class): int64 [num_classes,num_classes]; ignored ones are left out."""
     counted = truth != IGNORE_LABEL
     pairs = truth[counted].astype(np.int64) * num_classes + predicted[counted]
