@@ -18,6 +18,9 @@ SHIFT = 4
 FIRST_THING_ID = len(CATEGORIES) + 1
 """Stuff has the segment id train id + 1; a thing has ``FIRST_THING_ID + track id``."""
 
+HALF_CIRCLE = np.array([(np.cos(angle), np.sin(angle)) for angle in np.linspace(-np.pi / 2, np.pi / 2, 7)])
+"""The rounded end of a limb that points along x, [7, 2]."""
+
 COORDINATE_LIMIT = 16_000.0
 
 Colour = tuple[float, float, float]
@@ -73,12 +76,13 @@ class Canvas:
     ) -> None:
         """Rounded limbs from ``start`` [N, 2] to ``end`` [N, 2] with ``radii`` [N, 2] in pixels at both ends."""
         along = end - start
-        angle = np.arctan2(along[:, 1], along[:, 0])[:, None]
-        cap = np.linspace(-np.pi / 2, np.pi / 2, 7)
-        outlines = []
-        for centre, radius, turn in ((end, radii[:, 1], 0.0), (start, radii[:, 0], np.pi)):
-            theta = angle + cap + turn
-            offset = np.stack([np.cos(theta), np.sin(theta)], axis=-1)
-            outlines.append(centre[:, None] + radius[:, None, None] * offset)
+        length = np.hypot(along[:, 0], along[:, 1])[:, None]
+        ahead = np.where(length > 0, along / np.maximum(length, 1e-12), np.array([1.0, 0.0]))[:, None]
+        aside = ahead[..., ::-1] * np.array([-1.0, 1.0])
+        round_end = ahead * HALF_CIRCLE[:, :1] + aside * HALF_CIRCLE[:, 1:]
+        outlines = (
+            end[:, None] + radii[:, 1, None, None] * round_end,
+            start[:, None] - radii[:, 0, None, None] * round_end,
+        )
         for outline, colour in zip(to_fixed(np.concatenate(outlines, axis=1)), colours, strict=True):
             self.convex(outline, colour, segment_id)

@@ -127,47 +127,46 @@ def make_sign(rng: np.random.Generator) -> Sign:
 
 def draw_house(canvas: Canvas, camera: Camera, light: Light, house: House, line: NDArray[np.float64]) -> None:
     """Paint a house beside the stretch ``line`` [2, 2] of the road's middle, world (x, z) of its near and far end."""
-    (x0, z0), (x1, z1) = line + np.array([house.lateral, 0.0])
-    front = _quad(x0, z0, x1, z1, 0.0, house.height)
+    near, far = line + np.array([house.lateral, 0.0])
     side = 1.0 if house.lateral > 0 else -1.0
-    depth = 9.0 * side
-    for near_x, near_z, shade in ((x1, z1, (0.0, 0.0, 1.0)), (x0, z0, (0.0, 0.0, -1.0))):
-        gable = _quad(near_x, near_z, near_x + depth, near_z, 0.0, house.height)
-        _paint(canvas, camera, light, gable, house.wall, shade)
-    _paint(canvas, camera, light, front, house.wall, (-side, 0.0, 0.0))
-    normal = (-side, 0.0, 0.0)
-    cornice = _quad(x0, z0, x1, z1, house.height - 0.5, house.height)
-    _paint(canvas, camera, light, cornice, _times(house.wall, 0.75), normal)
-    plinth = house.shop if house.shop is not None else _times(house.wall, 0.7)
-    _paint(canvas, camera, light, _quad(x0, z0, x1, z1, 0.0, 0.7), plinth, normal)
-    if house.shop is not None:
-        _paint(canvas, camera, light, _quad(x0, z0, x1, z1, 2.7, 3.2), house.shop, normal)
-    _windows(canvas, camera, light, house, (x0, z0, x1, z1), normal)
+    passed = max(0.0, (camera.position[2] + 0.5 - near[1]) / (far[1] - near[1]))
+    seen_from = near + passed * (far - near)
+    ground_floor = house.shop if house.shop is not None else _times(house.wall, 0.7)
+    gable, front = (0.0, 0.0, -1.0), (-side, 0.0, 0.0)
+    walls = [
+        (_wall(seen_from, seen_from + np.array([9.0 * side, 0.0]), 0.0, house.height), house.wall, gable),
+        (_wall(seen_from, far, 0.0, house.height), house.wall, front),
+        (_wall(seen_from, far, house.height - 0.5, house.height), _times(house.wall, 0.75), front),
+        (_wall(seen_from, far, 0.0, 0.7), ground_floor, front),
+        (_wall(seen_from, far, 2.7, 3.2), ground_floor if house.shop is not None else house.wall, front),
+    ]
+    windows = np.concatenate([house.frames, house.panes])
+    ground = near + windows[..., :1] * (far - near)
+    corners = np.stack([ground[..., 0], windows[..., 1], ground[..., 1]], axis=-1)
+    pixels, depth = camera.project(np.concatenate([[quad for quad, _, _ in walls], corners]))
+    across = pixels[: len(walls), :, 0]
+    if across.max() < 0 or across.min() > canvas.image.shape[1]:
+        return
+    fixed = to_fixed(pixels)
+    shades = light.shade(np.array([normal for _, _, normal in walls])).tolist()
+    for outline, (_, colour, _), shade, away in zip(fixed, walls, shades, depth.mean(axis=1).tolist(), strict=False):
+        canvas.convex(outline, light.colour(_times(colour, shade), away), BUILDING)
+    _paint_windows(canvas, light, house, fixed[len(walls) :], depth[len(walls) :], shades[1])
 
 
-def _windows(
-    canvas: Canvas,
-    camera: Camera,
-    light: Light,
-    house: House,
-    ends: tuple[float, float, float, float],
-    normal: tuple[float, float, float],
+def _paint_windows(
+    canvas: Canvas, light: Light, house: House, fixed: NDArray[np.int32], depth: NDArray[np.float64], shade: float
 ) -> None:
-    """Frames, dark panes and lit panes of all windows, each kind in one stroke."""
-    x0, z0, x1, z1 = ends
-    frames, panes = (
-        np.stack([x0 + flat[..., 0] * (x1 - x0), flat[..., 1], z0 + flat[..., 0] * (z1 - z0)], -1)
-        for flat in (house.frames, house.panes)
-    )
-    shade = float(light.shade(np.array([normal]))[0])
+    """Frames, dark panes and lit panes, each in one stroke; ``fixed`` [2 * windows, 4, 2] are frames, then panes."""
+    count = len(house.lit)
+    shown = depth.min(axis=1) > 1.0
     frame, glass = _times(house.wall, 1.25 * shade), _times((70.0, 84.0, 100.0), 0.5 + 0.5 * shade)
     lamp = (255.0, 214.0, 130.0) if light.lamps_on else _times((150.0, 165.0, 180.0), shade)
-    for corners, colour in ((frames, frame), (panes[~house.lit], glass), (panes[house.lit], lamp)):
-        pixels, depth = camera.project(corners)
-        shown = depth.min(axis=-1) > 1.0
-        if shown.any():
-            seen = light.colour(colour, float(depth[shown].mean()))
-            canvas.polygons(list(to_fixed(pixels[shown])), seen, BUILDING)
+    frames, panes = np.arange(count), np.arange(count, 2 * count)
+    for kind, colour in ((frames, frame), (panes[~house.lit], glass), (panes[house.lit], lamp)):
+        chosen = kind[shown[kind]]
+        if len(chosen):
+            canvas.polygons(list(fixed[chosen]), light.colour(colour, float(depth[chosen].mean())), BUILDING)
 
 
 def _grid_of_windows(floors: int, columns: int, grow: float) -> NDArray[np.float64]:
@@ -184,6 +183,8 @@ def draw_tree(canvas: Canvas, camera: Camera, light: Light, tree: Tree, position
     """Paint a tree as a flat figure that faces the camera; a far one with fewer clumps of leaves."""
     foot, depth = camera.project(np.array(position))
     scale, far = camera.focal / float(depth), float(depth)
+    if abs(float(foot[0]) - camera.centre[0]) > canvas.image.shape[1] / 2 + 3.5 * scale:
+        return
     trunk = np.array([[-0.14, 0.0], [0.14, 0.0], [0.09, -tree.trunk - 1.0], [-0.09, -tree.trunk - 1.0]])
     canvas.convex(to_fixed(foot + trunk * scale), light.colour((84.0, 66.0, 50.0), far), VEGETATION)
     shade = 1.15 * (light.ambient + 0.7 * light.diffuse)
@@ -243,18 +244,7 @@ def _times(colour: Colour, factor: float) -> Colour:
     return colour[0] * factor, colour[1] * factor, colour[2] * factor
 
 
-def _quad(x0: float, z0: float, x1: float, z1: float, low: float, high: float) -> NDArray[np.float64]:
+def _wall(start: NDArray[np.float64], end: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """An upright quad [4, 3] over the ground line between two world points (x, z)."""
+    (x0, z0), (x1, z1) = start.tolist(), end.tolist()
     return np.array([[x0, low, z0], [x1, low, z1], [x1, high, z1], [x0, high, z0]])
-
-
-def _paint(
-    canvas: Canvas,
-    camera: Camera,
-    light: Light,
-    corners: NDArray[np.float64],
-    colour: Colour,
-    normal: tuple[float, float, float],
-) -> None:
-    pixels, depth = camera.project(corners)
-    shade = float(light.shade(np.array([normal]))[0])
-    canvas.convex(to_fixed(pixels), light.colour(_times(colour, shade), float(depth.mean())), BUILDING)

@@ -96,7 +96,7 @@ class StreetWorld:
         for house in self._layout.houses:
             if not along + 1.0 < house.end or house.start > along + VIEW:
                 continue
-            ends = np.array([max(house.start, along + 0.5), house.end])
+            ends = np.array([house.start, house.end])
             line = np.stack([self._layout.road.middle(ends), ends], axis=1)
 
             def paint(house: roadside.House = house, line: NDArray[np.float64] = line) -> None:
@@ -145,9 +145,16 @@ class StreetWorld:
                 segment_id = thing_id(actor.thing.track_id)
                 actor.figure.draw(canvas, camera, self._light, position, yaw, time, segment_id)
 
-            items.append((distance, paint))
+            if _may_be_seen(camera, position, half_width + half_length):
+                items.append((distance, paint))
             forward = np.array([np.sin(yaw), np.cos(yaw)]) * half_length
             right = np.array([np.cos(yaw), -np.sin(yaw)]) * half_width
             corners = [s * forward + t * right for s, t in ((1, 1), (1, -1), (-1, -1), (-1, 1))]
             footprint = np.array([position[0], position[2]]) + 1.06 * np.array(corners)
             shadows.append(shadow_outline(self._light, footprint, 0.8 * height))
+
+
+def _may_be_seen(camera: Camera, position: Point, radius: float) -> bool:
+    """Whether anything within ``radius`` metres of a place can be between the left and right border of the picture."""
+    x, _, z = camera.rotation @ (np.array(position) - camera.eye)
+    return bool(abs(x) - radius < (z + radius) * camera.centre[0] / camera.focal + radius)
