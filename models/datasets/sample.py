@@ -6,7 +6,7 @@ where the pixel in column ``c`` covers ``[c, c + 1)``, so a box's width is the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -162,11 +162,6 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
-
-
-def iterate(dataset: Dataset) -> Iterator[Sample]:
-    """The samples of a data set in order."""
-    return (dataset[index] for index in range(len(dataset)))
 
 
 def mask_box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
