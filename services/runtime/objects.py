@@ -40,8 +40,9 @@ def read_objects(run: Run, threshold: float) -> Objects:
         raise ContractViolation(run.model.name, f"num_detections is {count} for tensors of {found}")
     whole_boxes = run.fit.to_picture(boxes[:count])
     in_picture = run.fit.clip(whole_boxes)
-    # Comparisons with NaN are false, so a broken row is never kept.
-    visible = (in_picture[:, 2] > in_picture[:, 0]) & (in_picture[:, 3] > in_picture[:, 1])
+    # A broken row is never kept: comparisons with NaN are false, and no box without end is visible.
+    finite = np.isfinite(whole_boxes).all(axis=1) & np.isfinite(scores[:count])
+    visible = finite & (in_picture[:, 2] > in_picture[:, 0]) & (in_picture[:, 3] > in_picture[:, 1])
     known = (class_ids[:count] >= 0) & (class_ids[:count] < len(run.model.labels))
     kept = np.flatnonzero((scores[:count] >= threshold) & visible & known)
     rows = kept[np.argsort(-scores[kept], kind="stable")]

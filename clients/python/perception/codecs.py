@@ -19,6 +19,8 @@ _MORE = 0x20
 _SIGN = 0x10
 _PRINTABLE = 48
 _MAX_GROUPS = 7
+MAX_PIXELS = 2**28
+"""Pixels of the largest map that is decoded, 16384 x 16384; a message may claim any size."""
 # Row filter UP and the fastest compression: maps are constant over large areas, so a harder search only costs time.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP)
 
@@ -31,9 +33,11 @@ def encode_rle(
     mask: bool [h, w], the part of a picture of `height` x `width` (default: of the mask itself) whose top left pixel
     is at column x and row y; the rest of the picture is background. Raises `ValueError` when it does not lie inside.
     """
+    if mask.ndim != 2:
+        raise ValueError(f"mask: expected bool [h, w], got {mask.dtype} {list(mask.shape)}")
     height = mask.shape[0] if height is None else height
     width = mask.shape[1] if width is None else width
-    if mask.ndim != 2 or x < 0 or y < 0 or y + mask.shape[0] > height or x + mask.shape[1] > width:
+    if x < 0 or y < 0 or y + mask.shape[0] > height or x + mask.shape[1] > width:
         raise ValueError(f"mask {list(mask.shape)} at ({x}, {y}) does not lie inside a picture {[height, width]}")
     return _compress(_runs(np.asarray(mask, np.bool_), x, y, height, width))
 
@@ -41,10 +45,13 @@ def encode_rle(
 def decode_rle(counts: bytes, height: int, width: int) -> NDArray[np.bool_]:
     """The mask, bool [height, width], of COCO's compressed counts.
 
-    Raises `ValueError` when the counts are malformed or do not add up to height x width.
+    Raises `ValueError` when the counts are malformed or do not add up to height x width, and for more pixels than
+    `MAX_PIXELS`.
     """
+    check_size(height, width)
     runs = _decompress(counts)
-    if runs.size > height * width + 1 or (runs < 0).any() or int(runs.sum()) != height * width:
+    # Every run is held against the picture before they are added up, because a sum of hostile ones could wrap around.
+    if ((runs < 0) | (runs > height * width)).any() or int(runs.sum()) != height * width:
         raise ValueError(f"run lengths do not add up to {height} x {width} = {height * width} pixels")
     values = (np.arange(runs.size) % 2).astype(np.bool_)
     return np.repeat(values, runs).reshape(width, height).T
@@ -116,11 +123,19 @@ def _decompress(counts: bytes) -> NDArray[np.int64]:
     return runs
 
 
+def check_size(height: int, width: int) -> None:
+    """Raises `ValueError` for a map of more pixels than `MAX_PIXELS`, before memory is taken for it."""
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"a map of {height} x {width} pixels, expected at most {MAX_PIXELS}")
+
+
 def encode_png(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    """A grey PNG of uint8 or uint16 [H, W]."""
-    encoded, data = cv2.imencode(".png", image, _PNG_OPTIONS)
-    if not encoded:
-        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as PNG")
+    """A grey PNG of uint8 or uint16 [H, W]. Raises `ValueError` for any other array and for one without pixels."""
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 2 or image.size == 0:
+        raise ValueError(
+            f"image: expected uint8 or uint16 [H, W], at least 1 x 1, got {image.dtype} {list(image.shape)}"
+        )
+    _, data = cv2.imencode(".png", image, _PNG_OPTIONS)
     return data.tobytes()
 
 
@@ -128,8 +143,9 @@ def decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8] | NDAr
     """A grey PNG as uint8 or uint16 [height, width].
 
     Raises `ValueError` when it is no PNG, not grey, broken, or not of that size; the size is read from the header
-    before anything is allocated.
+    before anything is allocated. So does a size of more pixels than `MAX_PIXELS`.
     """
+    check_size(height, width)
     if len(data) < 26 or data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR":
         raise ValueError("not a PNG")
     png_width, png_height, bits, color_type = struct.unpack(">IIBB", data[16:26])
@@ -137,7 +153,10 @@ def decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8] | NDAr
         raise ValueError(f"PNG of {png_height} x {png_width} pixels, expected {height} x {width}")
     if color_type != 0 or bits not in (8, 16):
         raise ValueError(f"PNG of colour type {color_type} with {bits} bits, expected grey with 8 or 16")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
     if image is None or image.shape != (height, width):
         raise ValueError("broken PNG")
     return np.asarray(image, np.uint8) if bits == 8 else np.asarray(image, np.uint16)

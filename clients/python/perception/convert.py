@@ -22,6 +22,9 @@ from perception.v1 import (
 ImageLike = str | Path | bytes | NDArray[np.uint8]
 """A picture: the path of an encoded file, its bytes, or RGB uint8 [H, W, 3]."""
 
+MAX_SEGMENT_ID = 65535
+"""The map of a scene has 16 bits."""
+
 _Object = detection_pb2.Detection | instance_segmentation_pb2.Instance
 
 
@@ -56,10 +59,13 @@ def box_from_message(box: geometry_pb2.Box) -> tuple[float, float, float, float]
 
 def detections_from_messages(messages: Sequence[_Object]) -> Detections:
     """The objects of an answer; of instances, everything but their masks."""
+    class_ids = np.array([message.class_id for message in messages], np.int64)
+    if (class_ids > np.iinfo(np.int32).max).any():
+        raise ValueError(f"class_id: expected at most {np.iinfo(np.int32).max}, got {class_ids.max()}")
     return Detections(
         boxes=np.array([box_from_message(message.box) for message in messages], np.float32).reshape(-1, 4),
         scores=np.array([message.score for message in messages], np.float32),
-        class_ids=np.array([message.class_id for message in messages], np.int32),
+        class_ids=class_ids.astype(np.int32),
         labels=tuple(message.label for message in messages),
     )
 
@@ -106,8 +112,11 @@ def panoptic_from_message(message: perception_pb2.Panoptic) -> Panoptic:
     if message.png:
         ids = codecs.decode_panoptic_png(message.png, height, width)
     else:
+        codecs.check_size(height, width)
         ids = np.zeros((height, width), np.int32)
         for segment in message.segments:
+            if segment.id > MAX_SEGMENT_ID:
+                raise ValueError(f"segment id: expected at most {MAX_SEGMENT_ID}, got {segment.id}")
             ids[codecs.decode_rle(segment.rle.counts, height, width)] = segment.id
     return Panoptic(ids=ids, segments=tuple(_segment(segment) for segment in message.segments))
 

@@ -10,9 +10,12 @@ PerceptionError
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Self
 
 import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -40,8 +43,7 @@ class PerceptionError(Exception):
     @classmethod
     def from_rpc_error(cls, error: grpc.RpcError, request_id: str = "") -> PerceptionError:
         """The error that a failed call stands for, with what its `google.rpc.Status` tells."""
-        assert isinstance(error, grpc.Call)
-        code = error.code()
+        code: grpc.StatusCode = error.code()  # both of gRPC's kinds of failed call have it, their common base has not
         kind = _KINDS.get(code, InternalError)
         details = _Details.of(error)
         return kind(
@@ -89,24 +91,22 @@ class _Details:
         self.retry_after_seconds: float | None = None
 
     @classmethod
-    def of(cls, error: grpc.Call) -> Self:
+    def of(cls, error: grpc.RpcError) -> Self:
         """Reads the standard details; a status without any, or a broken one, leaves them empty."""
         found = cls()
-        try:
+        # DecodeError: bytes that are no message of that kind, from something between the service and here.
+        with suppress(ValueError, DecodeError):
             status = rpc_status.from_call(error)
-        except ValueError:
-            return found
-        for detail in status.details if status else ():
-            info, bad, retry = (
-                error_details_pb2.ErrorInfo(),
-                error_details_pb2.BadRequest(),
-                error_details_pb2.RetryInfo(),
-            )
-            if detail.Unpack(info):
-                found.reason = info.reason
-                found.field = found.field or info.metadata.get("field", "")
-            elif detail.Unpack(bad) and bad.field_violations:
-                found.field = bad.field_violations[0].field
-            elif detail.Unpack(retry):
-                found.retry_after_seconds = retry.retry_delay.ToTimedelta().total_seconds()
+            for detail in status.details if status else ():
+                found._read(detail)
         return found
+
+    def _read(self, detail: any_pb2.Any) -> None:
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            self.reason = info.reason
+            self.field = self.field or info.metadata.get("field", "")
+        elif detail.Unpack(bad) and bad.field_violations:
+            self.field = bad.field_violations[0].field
+        elif detail.Unpack(retry):
+            self.retry_after_seconds = retry.retry_delay.ToNanoseconds() / 1e9

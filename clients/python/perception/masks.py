@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 HALF = 127
 """A cell belongs to the object where its probability times 255 is above this."""
 
+_LONGEST_SIDE = 32_000
+"""OpenCV's remap takes no longer sides than 32766."""
+
 
 def paste(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> tuple[NDArray[np.bool_], int, int]:
     """Draws a box-relative mask onto the pixels of a grid.
@@ -48,6 +51,16 @@ def relative_to(mask: NDArray[np.uint8], box: ArrayLike, part: ArrayLike) -> NDA
 
 
 def _sample(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The mask at every pair of these places, in cells: uint8 [rows, columns]."""
+    sampled = np.empty((len(rows), len(columns)), np.uint8)
+    for top in range(0, len(rows), _LONGEST_SIDE):
+        for left in range(0, len(columns), _LONGEST_SIDE):
+            tile = slice(top, top + _LONGEST_SIDE), slice(left, left + _LONGEST_SIDE)
+            sampled[tile] = _sample_tile(mask, rows[tile[0]], columns[tile[1]])
+    return sampled
+
+
+def _sample_tile(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
     size = (len(rows), len(columns))
     x_map = np.ascontiguousarray(np.broadcast_to(columns, size))
     y_map = np.ascontiguousarray(np.broadcast_to(rows[:, None], size))
