@@ -65,6 +65,18 @@ def infer_request(
     return request
 
 
+def inferences_of(server: TritonServer, model: str) -> int:
+    """Pictures that the model has computed."""
+    answer = call(server, "ModelStatistics", service_pb2.ModelStatisticsRequest(name=model))
+    return int(answer.model_stats[0].inference_count)
+
+
+def executions_of(server: TritonServer, model: str) -> int:
+    """How often the model has run."""
+    answer = call(server, "ModelStatistics", service_pb2.ModelStatisticsRequest(name=model))
+    return int(answer.model_stats[0].execution_count)
+
+
 def random_boxes(count: int) -> list[tuple[int, int, int, int]]:
     generator = np.random.default_rng(7)
     return [
@@ -117,21 +129,17 @@ def test_only_the_requested_outputs_are_answered(server: TritonServer) -> None:
 
 
 async def test_concurrent_requests_become_few_executions(server: TritonServer, engine_of: EngineOf) -> None:
-    def counts() -> tuple[int, int]:
-        answer = call(server, "ModelStatistics", service_pb2.ModelStatisticsRequest(name="slow")).model_stats[0]
-        return answer.inference_count, answer.execution_count
-
     engine, boxes = engine_of(server, "slow"), random_boxes(32)
-    inferences, executions = counts()
+    inferences, executions = inferences_of(server, "slow"), executions_of(server, "slow")
     answers = await asyncio.gather(*(engine.infer({"image": picture(box=box)[None]}, 60.0) for box in boxes))
     for box, answer in zip(boxes, answers, strict=True):
         assert answer.outputs["detection_boxes"][0, 0].tolist() == list(box)
-    assert counts()[0] - inferences == 32
-    assert counts()[1] - executions <= 16
+    assert inferences_of(server, "slow") - inferences == 32
+    assert executions_of(server, "slow") - executions <= 16
 
 
 async def test_a_bad_request_fails_alone_in_its_batch(server: TritonServer, engine_of: EngineOf) -> None:
-    engine, boxes = engine_of(server, "slow"), random_boxes(24)
+    engine, boxes = engine_of(server, "slow"), random_boxes(12)
     pictures = [picture(box=box, colour=(255 if index % 6 == 0 else 200, 0, 0)) for index, box in enumerate(boxes)]
     answers = await asyncio.gather(
         *(engine.infer({"image": pixels[None]}, 60.0) for pixels in pictures), return_exceptions=True
@@ -195,6 +203,20 @@ async def test_triton_gives_up_what_waits_too_long_and_refuses_what_has_no_room(
     failures = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
     kinds = {type(error_from_status("slow", each.code(), each.details() or "")) for each in failures}
     assert kinds == {DeadlineExceeded, Overloaded}
+
+
+async def test_requests_that_expire_in_the_queue_are_not_computed(server: TritonServer, engine_of: EngineOf) -> None:
+    engine = engine_of(server, "slow")
+    before = inferences_of(server, "slow")
+    full = {"image": np.repeat(picture()[None], 8, axis=0)}
+    batches = asyncio.gather(engine.infer(full, 60.0), engine.infer(full, 60.0))
+    await asyncio.sleep(0.05)
+    late = [engine.infer({"image": picture()[None]}, 0.02) for _ in range(20)]
+    answers = await asyncio.gather(*late, return_exceptions=True)
+    await batches
+    await engine.infer({"image": picture()[None]}, 60.0)
+    assert all(isinstance(answer, DeadlineExceeded) for answer in answers)
+    assert inferences_of(server, "slow") - before == 8 + 8 + 1
 
 
 async def test_unloading_and_loading(server: TritonServer, engine_of: EngineOf) -> None:

@@ -70,6 +70,10 @@ def session_options(config: dict[str, Any]) -> ort.SessionOptions:
     # Triton writes 64-bit numbers of the configuration as JSON strings; a level that it does not know means "all".
     level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
     options.graph_optimization_level = _GRAPH_OPTIMIZATION.get(level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL)
+    # Threads that wait for work sleep instead of spinning, because several models share the processor here: two YOLOv8n
+    # of two threads each, on two busy cores, take 135 ms of processor time per frame instead of 245.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
 
 

@@ -85,7 +85,9 @@ class Engine(Protocol):
         """Runs the model once.
 
         inputs: every input tensor by name, with the batch axis where the model has one. The time allowed is passed on
-        to the engine. Raises `EngineUnavailable`, `ModelUnavailable`, `InferenceFailed` or `DeadlineExceeded`.
+        to the engine. The arrays of the answer may be read-only. Raises `EngineUnavailable`, `ModelUnavailable`,
+        `InferenceFailed`, `DeadlineExceeded`, `Overloaded` where the engine's queue is full, and `ContractViolation`
+        where the model does not take these inputs.
         """
         ...
 

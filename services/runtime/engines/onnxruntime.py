@@ -187,6 +187,10 @@ def session_options(config: ModelConfig) -> onnxruntime.SessionOptions:
     options.graph_optimization_level = levels.get(
         config.optimization.graph.level, ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     )
+    # Threads that wait for work sleep instead of spinning, because several models share the processor here: two YOLOv8n
+    # of two threads each, on two busy cores, take 135 ms of processor time per frame instead of 245.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     return options
 
 

@@ -43,6 +43,9 @@ _CHANNEL_OPTIONS = (
 _CONTROL_TIMEOUT_SECONDS = 2.0
 """How long Triton may take to answer a question about a model."""
 
+_PROBE_TIMEOUT_SECONDS = 5.0
+"""How long an inference may take that proves that the model works."""
+
 _LOAD_TIMEOUT_SECONDS = 120.0
 
 _DESCRIPTION_SECONDS = 10.0
@@ -142,7 +145,7 @@ class TritonEngine:
             if time.monotonic() - self._last_probe < _PROBE_INTERVAL_SECONDS:
                 return False
             self._last_probe = time.monotonic()
-            await self.infer(probe_inputs(await self.describe()), _CONTROL_TIMEOUT_SECONDS, "readiness-probe")
+            await self.infer(probe_inputs(await self.describe()), _PROBE_TIMEOUT_SECONDS, "readiness-probe")
             return True
 
     async def reload(self) -> None:

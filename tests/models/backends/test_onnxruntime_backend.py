@@ -56,7 +56,9 @@ def options_of(options: Any) -> dict[str, Any]:
         "enable_cpu_mem_arena",
         "enable_mem_pattern",
     )
-    return {name: getattr(options, name) for name in names}
+    entries = ("session.intra_op.allow_spinning", "session.inter_op.allow_spinning")
+    found = {name: getattr(options, name) for name in names}
+    return found | {entry: options.get_session_config_entry(entry) for entry in entries}
 
 
 @pytest.mark.parametrize(
