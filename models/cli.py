@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from models.catalog.schema import CatalogError, Entry, Task, load_entries, load_entry, load_profile
+from models.catalog.schema import Entry, Task, load_entries, load_entry, load_profile
 
 app = typer.Typer(
     help="Models: what the catalogue offers, and what Triton serves.",
@@ -32,7 +33,7 @@ MayDownload = Annotated[bool, typer.Option("--download", help="Fetch weights tha
 @app.command(name="list")
 def list_entries() -> None:
     """Show every model of the catalogue, and whether its weights are here."""
-    table = Table(Column("entry", no_wrap=True), "task", "input", "licence", "weights", "accuracy")
+    table = Table(Column("entry", no_wrap=True), "task", "input", "licence", "weights", "accuracy", box=SIMPLE_HEAD)
     with _readable_errors():
         for entry in load_entries():
             metrics = ", ".join(f"{metric.metric} {metric.value:g}" for metric in entry.metrics)
@@ -92,16 +93,27 @@ def fetch(entry: EntryName) -> None:
 @app.command()
 def check(
     file: Annotated[Path, typer.Argument(help="An ONNX file.", exists=True, dir_okay=False)],
-    task: Annotated[str, typer.Option(help=f"One of {', '.join(get_args(Task))}.")],
+    task: Annotated[Task, typer.Option(help="The task it is to serve.")],
 ) -> None:
     """Check that a graph keeps to the contract of a task."""
-    from models.export.contract import OUTPUTS, check_contract
+    from models.export.contract import check_contract
 
     with _readable_errors():
-        if task not in OUTPUTS:
-            raise CatalogError(f"expected a task of {', '.join(OUTPUTS)}, found {task!r}")
-        check_contract(file, task)  # type: ignore[arg-type]
+        check_contract(file, task)
     console.print(f"{file} keeps to the contract of {task}")
+
+
+@app.command()
+def samples(
+    profile: Annotated[str, typer.Argument(help="A profile of models/profiles, such as street.")],
+    output: Annotated[Path, typer.Option(help="Where samples that are made on the spot go.")],
+) -> None:
+    """List the pictures, folders and videos that show what a profile does, a path on each line."""
+    from models.samples import sample_sources
+
+    with _readable_errors(), _progress(f"looking for samples of {profile}"):
+        for path in sample_sources(load_profile(profile), output):
+            typer.echo(path)
 
 
 def _whereabouts(entry: Entry) -> str:

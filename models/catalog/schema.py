@@ -213,11 +213,15 @@ class Entry(Strict):
 
 
 class Profile(Strict):
-    """Which entry serves which task; a task may be left out."""
+    """Which entry serves which task; a task may be left out.
+
+    samples: pictures, folders and videos below PERCEPTION_DATA that show what the profile does; none: made scenes.
+    """
 
     name: str
     description: str
     tasks: dict[Task, str] = Field(min_length=1)
+    samples: tuple[str, ...] = ()
 
 
 def load_entry(name: str, catalog: Path = CATALOG) -> Entry:

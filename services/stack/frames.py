@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ class Source:
     def open(cls, path: Path) -> Source:
         """Looks at a path. Raises `SourceError` where it is no image, video or folder of images."""
         if path.is_dir():
-            images = tuple(sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES))
+            images = tuple(sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
             if not images:
                 raise SourceError(f"{path}: no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}) in this folder")
             return cls(path, images, None, len(images), None)
@@ -52,10 +53,13 @@ class Source:
             return cls(path, (), path, *_look_at_video(path))
         return cls(path, (path,), None, 1, None)
 
-    def frames(self) -> Iterator[Frame]:
-        """Every frame in order. Raises `SourceError` where a video breaks off."""
+    def frames(self, prefix: str = "") -> Iterator[Frame]:
+        """Every frame in order, its name after `prefix`. Raises `SourceError` where a video breaks off."""
+        stems = Counter(image.stem for image in self.images)
         for image in self.images:
-            yield Frame(image.stem, image.read_bytes())
+            # a.jpg and a.png of one folder are two frames.
+            name = image.stem if stems[image.stem] == 1 else image.name.replace(".", "_")
+            yield Frame(prefix + name, image.read_bytes())
         if self.video:
             yield from _video_frames(self.video)
 

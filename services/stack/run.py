@@ -33,8 +33,10 @@ def perceive_sources(address: str, sources: Sequence[Source], output: Path, cons
     ):
         bar = progress.add_task("perceiving", total=sum(source.count for source in sources))
         for source in sources:
+            # Folders may hold pictures of the same names.
+            prefix = f"{source.path.name}_" if len(sources) > 1 and source.path.is_dir() else ""
             with _Overlays(source, output) as overlays:
-                for frame in source.frames():
+                for frame in source.frames(prefix):
                     try:
                         scene = client.perceive(frame.data)
                     except PerceptionError as error:
