@@ -12,7 +12,7 @@ from onnx import TensorProto
 from models.catalog.schema import Task
 
 IMAGE = "image"
-_TRITON_TYPES = {
+_TRITON_TYPES: dict[int, str] = {
     TensorProto.UINT8: "TYPE_UINT8",
     TensorProto.INT32: "TYPE_INT32",
     TensorProto.FLOAT: "TYPE_FP32",

@@ -8,6 +8,8 @@ project without its training framework.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper, shape_inference, version_converter
@@ -55,6 +57,9 @@ def finish(model: onnx.ModelProto, entry: Entry) -> onnx.ModelProto:
     model.graph.name = entry.name
     _remove_unused(model.graph)
     del model.graph.value_info[:]
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in opsets.items())
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {"catalog_entry": entry.name, "licence": entry.licence})
     model.producer_name = "perception"
@@ -143,12 +148,10 @@ def _set_input_shape(network: onnx.ModelProto, height: int, width: int) -> None:
 def _free_batch_in_reshapes(network: onnx.ModelProto) -> None:
     """Let reshapes of activations to a constant shape that begins with 1 keep the batch; exporters fix it at 1."""
     graph = network.graph
-    constants = {initializer.name: initializer for initializer in graph.initializer}
-    constants |= {
-        node.output[0]: node.attribute[0].t
-        for node in graph.node
-        if node.op_type == "Constant" and node.attribute[0].name == "value"
-    }
+    constants = {initializer.name: numpy_helper.to_array(initializer) for initializer in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            constants[node.output[0]] = np.asarray(_constant(node.attribute[0]))
     from_picture = {value.name for value in graph.input}
     freed: dict[str, onnx.TensorProto] = {}
     for node in graph.node:
@@ -156,13 +159,18 @@ def _free_batch_in_reshapes(network: onnx.ModelProto) -> None:
             continue
         from_picture.update(node.output)
         if node.op_type == "Reshape" and node.input[1] in constants:
-            shape = numpy_helper.to_array(constants[node.input[1]])
+            shape = constants[node.input[1]]
             if shape.size > 1 and shape[0] == 1:
                 name = f"{node.input[1]}_of_batch"
                 # 0 copies the size of that axis.
                 freed[name] = numpy_helper.from_array(np.array([0, *shape[1:]], np.int64), name)
                 node.input[1] = name
     graph.initializer.extend(freed.values())
+
+
+def _constant(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
 def _head(entry: Entry, network: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
@@ -176,8 +184,9 @@ def _head(entry: Entry, network: onnx.ModelProto) -> tuple[onnx.ModelProto, dict
         if [len(shapes[name]) for name in names] != ([2, 3] if entry.head.mask_size else [2]):
             wanted = "raw predictions and prototypes [P,h,w]" if entry.head.mask_size else "raw predictions"
             raise ValueError(f"expected the outputs {wanted}, found {shapes}")
+        channels, anchors = shapes[names[0]]
         prototypes = shapes[names[1]] if entry.head.mask_size else ()
-        head = yolo_head(entry.head, num_classes, shapes[names[0]], prototypes, size)
+        head = yolo_head(entry.head, num_classes, (channels, anchors), prototypes, size)
         return head, dict(zip(names, ("raw", "prototypes"), strict=False))
     # Training heads beside the answer are left out: the answer comes first.
     name, shape = next(iter(shapes.items()))

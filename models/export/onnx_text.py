@@ -52,8 +52,10 @@ def _with_inner_names(model: onnx.ModelProto, prefix: str) -> onnx.ModelProto:
 
 
 def _rename(graph: onnx.GraphProto, new: Callable[[str], str]) -> None:
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+    for value in (*graph.input, *graph.output, *graph.value_info):
         value.name = new(value.name)
+    for initializer in graph.initializer:
+        initializer.name = new(initializer.name)
     for node in graph.node:
         node.name = new(node.name)
         node.input[:] = [new(name) for name in node.input]
