@@ -29,7 +29,7 @@ class Stack:
     """A running system over a model repository, on a range of ports of its own."""
 
     def __init__(self, repository: Path, taxonomy: str, engine: EngineKind, directory: Path) -> None:
-        self.ports = Ports(_free_range())
+        self.ports = Ports(free_range())
         self.address = f"127.0.0.1:{self.ports.gateway}"
         self.supervisor = Supervisor(processes(repository, taxonomy, engine, self.ports, directory), directory / "logs")
 
@@ -56,7 +56,7 @@ class Stack:
         self.supervisor.spawn(name)
 
 
-def _free_range() -> int:
+def free_range() -> int:
     """The first of twenty ports in a row that nobody listens on."""
     while True:
         base = free_ports(1)[0]
