@@ -285,6 +285,23 @@ async def test_a_configuration_that_the_graph_belies_does_not_load(server: Trito
         assert message in (answer.details() or "")
 
 
+async def test_readiness_is_proved_by_one_inference_for_all_who_ask(server: TritonServer, engine_of: EngineOf) -> None:
+    engine = engine_of(server, "detection")
+    before = inferences_of(server, "detection")
+    assert all(await asyncio.gather(*(engine.ready() for _ in range(20))))
+    assert inferences_of(server, "detection") - before == 1
+    await engine.infer({"image": picture()[None]}, 10.0)
+    assert await engine.ready()
+    assert inferences_of(server, "detection") - before == 2
+
+
+async def test_a_served_model_that_breaks_the_contract_is_refused(server: TritonServer, engine_of: EngineOf) -> None:
+    engine = engine_of(server, "bare")
+    with pytest.raises(ContractViolation, match=r"parameter 'task': expected one of .* found none; parameter 'labels'"):
+        await engine.describe()
+    assert not await engine.ready()
+
+
 async def test_an_unknown_model_is_unavailable(server: TritonServer, engine_of: EngineOf) -> None:
     engine = engine_of(server, "unheard_of")
     with pytest.raises(ModelUnavailable, match="unheard_of"):
