@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services.stack.triton import TritonPorts, triton_command
+from services.stack.triton import DEFAULT_ENVIRONMENT, TritonPorts, remove_shared_memory, triton_command
 
 PROJECT = Path(__file__).resolve().parents[2]
 TASKS = ("detection", "instance_segmentation", "semantic_segmentation", "classification")
@@ -59,6 +59,7 @@ class ProcessSpec:
     """How to start one process, and where it says over gRPC whether it is well.
 
     health: address of the standard gRPC health service; None for Triton, whose health shows in its tasks'.
+    clear: removes what the process leaves behind when it is killed.
     """
 
     name: str
@@ -66,6 +67,12 @@ class ProcessSpec:
     env: Mapping[str, str]
     cwd: Path
     health: str | None
+    clear: Callable[[], object] = lambda: None
+
+
+def triton_environment() -> Path:
+    """The Python environment that carries tritonserver: TRITON_ENVIRONMENT, or the project's own."""
+    return Path(os.environ.get("TRITON_ENVIRONMENT", DEFAULT_ENVIRONMENT))
 
 
 def tasks_in(repository: Path) -> list[str]:
@@ -86,8 +93,15 @@ def processes(
 
 
 def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory: Path) -> ProcessSpec:
-    command = triton_command(repository, tasks, run_directory / "triton", ports.triton)
-    return ProcessSpec("triton", command.argv, command.env, command.cwd, health=None)
+    command = triton_command(repository, tasks, run_directory / "triton", ports.triton, triton_environment())
+    return ProcessSpec(
+        "triton",
+        command.argv,
+        command.env,
+        command.cwd,
+        health=None,
+        clear=lambda: remove_shared_memory(command.shared_memory_prefix),
+    )
 
 
 def _task(task: str, repository: Path, engine: EngineKind, ports: Ports) -> ProcessSpec:

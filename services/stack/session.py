@@ -13,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.stack.layout import PROJECT, EngineKind, Ports, processes
+from services.stack.layout import PROJECT, EngineKind, Ports, processes, triton_environment
 from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
 from services.stack.triton import triton_runs_here
 
@@ -87,7 +87,7 @@ def samples(profile: str, folder: Path) -> list[Path]:
 def _choose_engine(engine: Engine, console: Console) -> EngineKind:
     if engine == "onnxruntime":
         return "onnxruntime"
-    usable, reason = triton_runs_here()
+    usable, reason = triton_runs_here(triton_environment())
     if usable:
         return "triton"
     if engine == "triton":

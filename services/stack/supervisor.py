@@ -6,6 +6,7 @@ import ctypes
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
+# Loaded here, because between fork and exec no lock may be taken.
+_LIBC = ctypes.CDLL(None)
 _LAST_LINES = 15
 
 
@@ -69,6 +72,7 @@ class Supervisor:
     def spawn(self, name: str) -> None:
         """Starts one process, without waiting for it."""
         spec = self._specs[name]
+        spec.clear()
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 spec.argv,
@@ -79,7 +83,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 # A session of its own: Ctrl-C reaches the supervisor alone, which stops the processes in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def process(self, name: str) -> subprocess.Popen[bytes]:
@@ -116,6 +120,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for name in self._running:
+            self._specs[name].clear()
         self._running.clear()
 
     def _log(self, name: str) -> Path:
@@ -130,8 +136,8 @@ class Supervisor:
 
 
 def _die_with_parent() -> None:
-    # A supervisor that is killed cannot stop what it started; the kernel does it then.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A supervisor that is killed cannot stop what it started; Linux does it then.
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
