@@ -34,7 +34,8 @@ class PerceptionClient:
     """A connection to a gateway; safe to share between threads, and to be closed, or used as a context manager.
 
     address: "host:port". credentials: TLS credentials, none for plain text. token: sent as a bearer token with
-    every call. All methods raise `PerceptionError` (see `perception.errors`).
+    every call. All methods raise `PerceptionError` (see `perception.errors`), and `ValueError` for an argument that no
+    request can be made of or an answer that is malformed.
     """
 
     def __init__(

@@ -147,17 +147,19 @@ def test_malformed_counts_say_what_is_wrong(counts: bytes, words: str) -> None:
 
 
 def test_runs_whose_sum_wraps_around_do_not_pass_for_a_picture() -> None:
-    # 46,342 times the largest step, added up twice over, passes 2^64; the last run makes the rest come out right.
-    step, height, width = 2**34 - 1, 400, 400
-    steps = 46_342
-    total = step * steps * (steps + 1) // 2
-    last = (height * width - total) % 2**64
-    background = b"".join([b"0", b"0", *(compressed([0, 0, step])[2:] + b"0" for _ in range(steps))])
-    runs = codecs._decompress(background)
-    assert int(runs.sum()) == (total + 2**63) % 2**64 - 2**63, "the sum must wrap, or this test proves nothing"
-    assert last > height * width
+    # Background runs that grow by the largest step add up to almost 2^64; foreground runs, which start with one step
+    # and grow by one more near the end, bring the sum to exactly 2^64 + height x width.
+    height, width, step, steps = 400, 400, 2**34 - 1, 46_340
+    rest = 2**64 + height * width - step * steps * (steps + 1) // 2
+    first, late = divmod(rest, steps)
+    written = {value: compressed([value]) for value in (0, 1, first, step)}
+    pairs = [(step, 1 if index == steps - late - 1 else 0) for index in range(steps)]
+    counts = written[0] + written[first] + b"".join(written[a] + written[b] for a, b in pairs[:-1]) + written[step]
+    runs = codecs._decompress(counts)
+    assert (runs >= 0).all()
+    assert int(runs.sum()) == height * width, "the sum must wrap, or this test proves nothing"
     with pytest.raises(ValueError, match="do not add up"):
-        codecs.decode_rle(background, height, width)
+        codecs.decode_rle(counts, height, width)
 
 
 @pytest.mark.parametrize(
