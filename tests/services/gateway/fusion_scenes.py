@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from perception.types import ClassMap, Instances
@@ -36,6 +37,9 @@ TAXONOMY = Taxonomy.model_validate(
         "attributes": [{"name": "colour", "categories": ["car"], "labels": ["red", "blue"], "minimum_score": 0.5}],
     }
 )
+unhurried = settings(deadline=None, derandomize=True)
+"""The same examples in every run, and no time limit for one: the machine may be busy."""
+
 INSTANCE_LABELS = ("person", "worker", "car", "dog", "kite")
 SEMANTIC_LABELS = ("road", "Sky", "rider", "person", "car", "lane", "wall")
 

@@ -10,7 +10,7 @@ from perception.types import ClassMap, Instances, Panoptic
 
 from services.gateway.fusion import FusionOptions, fuse, resize
 from tests.services.gateway import fusion_scenes as scenes
-from tests.services.gateway.fusion_scenes import TAXONOMY, permuted
+from tests.services.gateway.fusion_scenes import TAXONOMY, permuted, unhurried
 from tests.services.gateway.reference_fusion import category_map, claimants, claimed, reference_fuse
 
 EVERYTHING = FusionOptions(stuff_minimum_fraction=0, stuff_minimum_pixels=1)
@@ -56,6 +56,7 @@ def assert_same(actual: Panoptic, expected: Panoptic) -> None:
 # Against the plain loop, and the properties one by one.
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_equals_the_plain_loop(instances, class_map, image_size, options):
     expected = reference_fuse(instances, class_map, TAXONOMY, image_size, options)
@@ -85,6 +86,7 @@ def test_equals_the_plain_loop_on_larger_maps(weight, seed):
     assert_same(actual, reference_fuse(instances, class_map, TAXONOMY, image_size, options))
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_segments_describe_the_map(instances, class_map, image_size, options):
     scene = fuse(instances, class_map, TAXONOMY, image_size, options)
@@ -102,6 +104,7 @@ def test_segments_describe_the_map(instances, class_map, image_size, options):
         assert segment.category == TAXONOMY.category(segment.category_id).name
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_no_segment_is_under_a_threshold(instances, class_map, image_size, options):
     scene = fuse(instances, class_map, TAXONOMY, image_size, options)
@@ -113,6 +116,7 @@ def test_no_segment_is_under_a_threshold(instances, class_map, image_size, optio
             assert segment.area >= options.stuff_minimum_fraction * scene.ids.size
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options, st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(instances, class_map, image_size, options, random):
     order = list(range(len(instances)))
@@ -123,6 +127,14 @@ def test_the_order_of_the_input_does_not_matter(instances, class_map, image_size
     )
 
 
+def test_equal_scores_and_boxes_are_ordered_by_their_masks():
+    left = one("car", [0, 0, 10, 10], mask=np.array([[255, 255, 0]], np.uint8))
+    right = one("car", [0, 0, 10, 10], mask=np.array([[0, 255, 255]], np.uint8))
+    arguments = (ClassMap.empty(10, 10), TAXONOMY, (10, 10), EVERYTHING)
+    assert_same(fuse(joined(right, left), *arguments), fuse(joined(left, right), *arguments))
+
+
+@unhurried
 @given(scenes.instances(maximum=1), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_things_stay_inside_their_boxes(instances, class_map, image_size, options):
     scene = fuse(instances, class_map, TAXONOMY, image_size, options)
@@ -139,6 +151,7 @@ def test_things_stay_inside_their_boxes(instances, class_map, image_size, option
         assert (y <= y_max + slack).all()
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_void_is_only_where_nothing_claims_a_pixel(instances, class_map, image_size, options):
     options = replace(options, max_segments=65535)
@@ -159,18 +172,21 @@ def test_void_is_only_where_nothing_claims_a_pixel(instances, class_map, image_s
             assert not (void & mask).any()
 
 
+@unhurried
 @given(scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_without_instances_there_is_only_stuff(class_map, image_size, options):
     scene = fuse(Instances.empty(), class_map, TAXONOMY, image_size, options)
     assert not any(segment.is_thing for segment in scene.segments)
 
 
+@unhurried
 @given(scenes.instances(), scenes.sizes, scenes.image_sizes, scenes.options)
 def test_without_a_class_map_there_are_only_things(instances, size, image_size, options):
     scene = fuse(instances, ClassMap.empty(*size), TAXONOMY, image_size, options)
     assert all(segment.is_thing for segment in scene.segments)
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_is_pure(instances, class_map, image_size, options):
     before = (class_map.ids.copy(), instances.boxes.copy(), [mask.copy() for mask in instances.masks])
@@ -302,6 +318,7 @@ def test_options_out_of_range_are_refused(wrong):
 # Another grid.
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, st.tuples(st.integers(0, 30), st.integers(0, 30)))
 def test_enlarging_keeps_every_segment(instances, class_map, image_size, more):
     scene = fuse(instances, class_map, TAXONOMY, image_size, EVERYTHING)
@@ -313,6 +330,7 @@ def test_enlarging_keeps_every_segment(instances, class_map, image_size, more):
         assert segment.area == np.count_nonzero(larger.ids == segment.id)
 
 
+@unhurried
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.sizes)
 def test_resizing_takes_the_nearest_pixel_and_drops_what_vanishes(instances, class_map, image_size, size):
     scene = fuse(instances, class_map, TAXONOMY, image_size, EVERYTHING)

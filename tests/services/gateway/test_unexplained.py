@@ -8,7 +8,7 @@ from perception.types import ClassMap, Detections, Instances
 from services.gateway.fusion import fuse
 from services.gateway.unexplained import instances_from_detections
 from tests.services.gateway import fusion_scenes as scenes
-from tests.services.gateway.fusion_scenes import SEMANTIC_LABELS, TAXONOMY
+from tests.services.gateway.fusion_scenes import SEMANTIC_LABELS, TAXONOMY, unhurried
 
 CAR, ROAD = SEMANTIC_LABELS.index("car"), SEMANTIC_LABELS.index("road")
 
@@ -108,6 +108,7 @@ def test_pixels_of_instances_and_better_detections_are_left_alone():
     ]
 
 
+@unhurried
 @given(scenes.instances(maximum=4), scenes.instances(maximum=4), scenes.class_maps(), scenes.image_sizes)
 def test_instances_keep_what_they_have_and_the_new_ones_get_what_their_masks_say(
     detected, instances, class_map, image_size
