@@ -1,0 +1,48 @@
+"""A connection to a task service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+from perception.v1 import model_pb2, model_pb2_grpc, task_pb2
+
+from models.evaluation.result import EvaluationError
+
+CALL_SECONDS = 60.0
+"""A frame's deadline: generous, so that a slow machine does not change what is measured."""
+
+_MEBIBYTE = 2**20
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 * _MEBIBYTE),
+    ("grpc.max_send_message_length", 64 * _MEBIBYTE),
+]
+
+Response = TypeVar("Response")
+
+
+class TaskConnection:
+    """A channel to one task service, safe to share between threads.
+
+    model: what the service says about its model.
+
+    Raises:
+        EvaluationError: nothing answers there, or a service of another task.
+    """
+
+    def __init__(self, task: str, address: str) -> None:
+        self.task, self.address = task, address
+        self.channel = grpc.insecure_channel(address, _OPTIONS)
+        request = model_pb2.DescribeModelRequest()
+        self.model = self.call(model_pb2_grpc.ModelServiceStub(self.channel).DescribeModel, request).model
+        found = task_pb2.Task.Name(self.model.info.task).removeprefix("TASK_").lower()
+        if found != task:
+            raise EvaluationError(f"{address}: expected a service for {task}, found one for {found}")
+
+    def call(self, method: Callable[..., Response], request: object) -> Response:
+        """Call a method of a stub on this channel. Raises `EvaluationError` naming task, address, code and reason."""
+        try:
+            return method(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise EvaluationError(f"{self.task} at {self.address}: {error.code().name}: {error.details()}") from error
