@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,6 +115,18 @@ def samples(
     with _readable_errors(), _progress(f"looking for samples of {profile}"):
         for path in sample_sources(load_profile(profile), output):
             typer.echo(path)
+
+
+@app.command()
+def score(
+    truth: Annotated[Path, typer.Argument(help="Frames with COCO panoptic truth, as `samples` writes them.")],
+    run: Annotated[Path, typer.Argument(help="What `perception run` wrote for these frames.")],
+) -> None:
+    """Judge a run by panoptic quality against the truth of its frames, as JSON."""
+    from models.evaluation.score import score_run
+
+    with _readable_errors(), _progress("scoring"):
+        typer.echo(json.dumps(score_run(truth, run)))
 
 
 def _whereabouts(entry: Entry) -> str:

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from services.stack.frames import Source, SourceError
 from services.stack.layout import PROJECT, Ports, tasks_in
-from services.stack.run import perceive_sources
-from services.stack.session import Engine, StackOptions, running, samples
+from services.stack.run import perceive_sources, print_result
+from services.stack.session import Engine, StackOptions, quality, running, samples
 from services.stack.supervisor import StackError
 
 console = Console()
@@ -75,11 +75,16 @@ def run(
     """Bring the system up, perceive frames, write overlays and JSON, and take the system down again."""
     options = StackOptions(profile, engine, port_base)
     with _reporting_errors():
-        paths = [source] if source else samples(profile, output / "samples")
+        made = (output / "samples").resolve()
+        paths = [source] if source else samples(profile, made)
         sources = [Source.open(path) for path in paths]
         with running(options, console):
-            perceived = perceive_sources(f"127.0.0.1:{Ports(port_base).gateway}", sources, output, console)
-    raise typer.Exit(0 if perceived else 1)
+            result = perceive_sources(f"127.0.0.1:{Ports(port_base).gateway}", sources, output, console)
+        # Samples that are made on the spot come with their truth.
+        has_truth = not source and not result.failed and all(path.is_relative_to(made) for path in paths)
+        judged = quality(made, output) if has_truth else None
+        print_result(result, judged, output, console)
+    raise typer.Exit(1 if result.failed else 0)
 
 
 def _leave_running(options: StackOptions) -> None:

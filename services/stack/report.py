@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from statistics import mean, median
 from typing import Any
 
@@ -42,18 +43,19 @@ def to_record(name: str, scene: Scene) -> Record:
     }
 
 
-def frames_table(records: list[Record]) -> Table:
-    """A row for each frame: what is in it, how sure, and how long it took."""
+def frames_table(records: list[Record], quality: Mapping[str, float] | None) -> Table:
+    """A row for each frame: what is in it, how sure, how long it took, and its panoptic quality where that is known."""
     table = Table(title="Scenes", caption="score: mean over all segments; time as the gateway measured it")
     for column in ("frame", "things | stuff"):
         table.add_column(column, overflow="fold")
-    for column in ("segments", "score", "total ms"):
+    for column in ("segments", "score", "total ms", *(["PQ"] if quality else [])):
         table.add_column(column, justify="right")
     for record in records:
         segments = record["segments"]
         score = f"{mean(segment['score'] for segment in segments):.2f}" if segments else "-"
         total = f"{record['timings']['total'] * 1000:.0f}"
-        table.add_row(record["frame"], _what_is_in(record), str(len(segments)), score, total)
+        judged = [f"{quality[record['frame']] * 100:.1f}"] if quality else []
+        table.add_row(record["frame"], _what_is_in(record), str(len(segments)), score, total, *judged)
     return table
 
 

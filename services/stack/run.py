@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
-from perception import PerceptionClient, PerceptionError, Scene
+from perception import PerceptionClient, PerceptionError, Scene, codecs
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from services.stack.frames import Frame, Source
 from services.stack.report import Record, frames_table, stages_table, to_record
 
 _ROWS = 40
+_QUALITIES = (("PQ", ""), ("things", "_things"), ("stuff", "_stuff"))
 
 
-def perceive_sources(address: str, sources: Sequence[Source], output: Path, console: Console) -> bool:
-    """Perceives every frame, writes what was seen into `output`, and prints tables about it.
+@dataclass(frozen=True)
+class RunResult:
+    """What became of the frames of a run: a record for each that was perceived, and how many failed."""
 
-    For each picture an overlay `<name>.jpg`, for a video one annotated `<name>.mp4`; and `scenes.jsonl`, a line for
-    each frame. A frame that fails is named and the rest goes on; returns whether all were perceived.
+    records: list[Record]
+    failed: int
+
+
+def perceive_sources(address: str, sources: Sequence[Source], output: Path, console: Console) -> RunResult:
+    """Perceives every frame and writes what was seen into `output`.
+
+    For each picture an overlay `<name>.jpg` and its map of segment ids `panoptic/<name>.png`, for a video one annotated
+    `<name>.mp4`; and `scenes.jsonl`, a line for each frame. A frame that fails is named, and the rest goes on.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "panoptic").mkdir(parents=True, exist_ok=True)
     records: list[Record] = []
     failed = 0
     with (
@@ -35,25 +47,36 @@ def perceive_sources(address: str, sources: Sequence[Source], output: Path, cons
         for source in sources:
             # Folders may hold pictures of the same names.
             prefix = f"{source.path.name}_" if len(sources) > 1 and source.path.is_dir() else ""
-            with _Overlays(source, output) as overlays:
+            with _Drawn(source, output) as drawn:
                 for frame in source.frames(prefix):
                     try:
                         scene = client.perceive(frame.data)
                     except PerceptionError as error:
                         failed += 1
-                        progress.console.print(f"[red]{frame.name}: {error.code.name}: {error}")
+                        progress.console.print(f"[red]{frame.name}: {error.code.name}: {escape(str(error))}")
                         continue
                     finally:
                         progress.update(bar, advance=1, description=frame.name[-28:])
-                    overlays.add(frame, scene)
+                    drawn.add(frame, scene)
                     records.append(to_record(frame.name, scene))
                     lines.write(json.dumps(records[-1]) + "\n")
-    _print(records, failed, output, console)
-    return failed == 0
+    return RunResult(records, failed)
 
 
-class _Overlays:
-    """Where the overlays of a source go: a file for each picture, or one video."""
+def print_result(result: RunResult, quality: dict[str, Any] | None, output: Path, console: Console) -> None:
+    """Prints tables about the frames, with their panoptic quality where the truth is known."""
+    console.print(frames_table(result.records[:_ROWS], quality["frames"] if quality else None))
+    if len(result.records) > _ROWS:
+        console.print(f"… and {len(result.records) - _ROWS} frames more in {output / 'scenes.jsonl'}")
+    console.print(stages_table(result.records))
+    if quality:
+        values = ", ".join(f"{name} {quality[f'PQ{key}'] * 100:.1f}" for name, key in _QUALITIES)
+        console.print(f"panoptic quality against the truth: {values}")
+    console.print(f"{len(result.records)} scenes in {output}/, {result.failed} frames failed")
+
+
+class _Drawn:
+    """Where the pictures of a source go: overlay and map of each picture, or one video."""
 
     def __init__(self, source: Source, output: Path) -> None:
         self._output = output
@@ -63,7 +86,7 @@ class _Overlays:
         )
         self._stream: av.VideoStream | None = None
 
-    def __enter__(self) -> _Overlays:
+    def __enter__(self) -> _Drawn:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,6 +98,8 @@ class _Overlays:
     def add(self, frame: Frame, scene: Scene) -> None:
         if self._container is None:
             scene.draw(self._output / f"{frame.name}.jpg")
+            ids = codecs.encode_panoptic_png(scene.panoptic.ids)
+            (self._output / "panoptic" / f"{frame.name}.png").write_bytes(ids)
             return
         picture = scene.draw()
         # H.264 halves the colour planes, so both sides must be even.
@@ -85,14 +110,6 @@ class _Overlays:
         self._container.mux(
             self._stream.encode(av.VideoFrame.from_ndarray(picture[:height, :width].copy(), format="rgb24"))
         )
-
-
-def _print(records: list[Record], failed: int, output: Path, console: Console) -> None:
-    console.print(frames_table(records[:_ROWS]))
-    if len(records) > _ROWS:
-        console.print(f"… and {len(records) - _ROWS} frames more in {output / 'scenes.jsonl'}")
-    console.print(stages_table(records))
-    console.print(f"{len(records)} scenes in {output}/, {failed} frames failed")
 
 
 def _progress(console: Console) -> Progress:

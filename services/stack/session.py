@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -77,11 +78,21 @@ def samples(profile: str, folder: Path) -> list[Path]:
 
     Raises `StackError` where there are none.
     """
-    command = [sys.executable, "-m", "models", "samples", profile, "--output", str(folder.resolve())]
+    command = [sys.executable, "-m", "models", "samples", profile, "--output", str(folder)]
     listed = subprocess.run(command, cwd=PROJECT, check=False, stdout=subprocess.PIPE, text=True)
     if listed.returncode != 0:
         raise StackError(f"profile {profile!r} has no samples here (see above); name a picture with SOURCE=…")
     return [Path(line) for line in listed.stdout.splitlines()]
+
+
+def quality(truth: Path, output: Path) -> dict[str, Any]:
+    """Panoptic quality of a run's scenes against the truth of its made samples, see `models.evaluation.score`."""
+    command = [sys.executable, "-m", "models", "score", str(truth), str(output.resolve())]
+    scored = subprocess.run(command, cwd=PROJECT, check=False, stdout=subprocess.PIPE, text=True)
+    if scored.returncode != 0:
+        raise StackError("the run could not be scored against the truth of its samples (see above)")
+    answer: dict[str, Any] = json.loads(scored.stdout)
+    return answer
 
 
 def _choose_engine(engine: Engine, console: Console) -> EngineKind:
