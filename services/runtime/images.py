@@ -6,6 +6,7 @@ What a header claims is checked against the limits before memory is taken for it
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ _ORIENTATIONS: dict[int, tuple[bool, int | None]] = {
     7: (True, -1),
     8: (True, 0),
 }
+
+_JPEG, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]", re.DOTALL)
+"""What starts a segment of a JPEG; the rest stands inside of scans."""
+_MOST_SCANS = 100
+"""Encoders write ten for a progressive picture."""
 
 # The limits below replace Pillow's own, which only warns.
 Image.MAX_IMAGE_PIXELS = None
@@ -115,15 +122,32 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
             raise LimitExceeded("image.encoded", f"a picture of {height} x {width} pixels", limits.max_pixels)
         if height < 1 or width < 1:
             raise InvalidInput("image.encoded", f"a picture of {height} x {width} pixels")
+        if data.startswith(_JPEG) and _has_too_many_scans(data):
+            raise InvalidInput("image.encoded", f"a JPEG of more than {_MOST_SCANS} scans")
         return _Header(str(image.format), height, width, _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:
+    # Not `image.getexif()`: it decodes the pixels of a PNG, and it takes XMP for EXIF.
+    exif = Image.Exif()
     try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        exif.load(image.info.get("exif", b""))
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
     except Exception:  # broken EXIF says nothing about the picture's pixels, so it counts as none
         return 1
     return orientation if orientation in _ORIENTATIONS else 1
+
+
+def _has_too_many_scans(data: bytes) -> bool:
+    # Each scan of a JPEG goes over the whole picture, and may be some bytes long: 100 kB could take ten seconds.
+    if data.count(_SCAN) <= _MOST_SCANS:
+        return False
+    # These bytes may also stand in a thumbnail or behind the picture; only its own segments tell.
+    scans, at = 0, 2
+    while (marker := _MARKER.search(data, at)) and marker.group() != _END:
+        scans += marker.group() == _SCAN
+        at = marker.end() + int.from_bytes(data[marker.end() : marker.end() + 2])
+    return scans > _MOST_SCANS
 
 
 def _decode_jpeg(data: bytes) -> Picture:

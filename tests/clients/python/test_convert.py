@@ -51,7 +51,7 @@ def test_run_lengths_give_the_same_scene_as_the_png() -> None:
     answer.panoptic.png = b""
     for segment in answer.panoptic.segments:
         segment.rle.height, segment.rle.width = HEIGHT, WIDTH
-        segment.rle.counts = codecs.encode_rle(IDS == segment.id)
+        segment.rle.counts = codecs.encode_rle(segment.id == IDS)
     np.testing.assert_array_equal(Scene.from_message(answer).panoptic.ids, IDS)
 
 
