@@ -14,7 +14,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -107,6 +106,9 @@ class Canvas:
         """The categories that the semantic model has labels for."""
         self.free = np.full((self.height, self.width), FREE, np.uint8)
         self._confidence = class_map.confidence
+        # How much each confidence counts, times 255; rounded down, so that even the largest weight leaves masks of 0
+        # and 255 on their side of one half.
+        self._weights = np.floor(options.semantic_weight * np.arange(256)).astype(np.uint8)
         self._options = options
 
     def claim(self, category_id: int, mask: NDArray[np.uint8], box: NDArray[np.floating]) -> Claim | None:
@@ -128,22 +130,13 @@ class Canvas:
 
     def _weigh(self, probability: NDArray[np.uint8], category_id: int, crop: tuple[slice, slice]) -> NDArray[np.uint8]:
         """Mask probabilities of one instance after the class map had its say, saturated at 0 and 255."""
-        weight = self._weight[crop]
-        agrees = (self.categories[crop] == category_id).view(np.uint8)
+        categories = self.categories[crop]
+        _, weight = cv2.threshold(categories, NO_CATEGORY, float(self._weights[255]), cv2.THRESH_BINARY)
+        if self._confidence is not None:
+            weight = cv2.min(weight, cv2.LUT(self._confidence[crop], self._weights))
         weighed = cv2.subtract(probability, weight)
-        cv2.copyTo(cv2.add(probability, weight), agrees, weighed)
+        cv2.copyTo(cv2.add(probability, weight), (categories == category_id).view(np.uint8), weighed)
         return np.asarray(weighed, np.uint8)
-
-    @cached_property
-    def _weight(self) -> NDArray[np.uint8]:
-        """How much the class map counts at each pixel, times 255: weight * confidence, 0 where it names no category."""
-        # Rounded down, so that even the largest weight leaves masks of 0 and 255 on their side of one half.
-        weights = np.floor(self._options.semantic_weight * np.arange(256)).astype(np.uint8)
-        if self._confidence is None:
-            _, weight = cv2.threshold(self.categories, NO_CATEGORY, float(weights[255]), cv2.THRESH_BINARY)
-            return np.asarray(weight, np.uint8)
-        _, named = cv2.threshold(self.categories, NO_CATEGORY, 255, cv2.THRESH_BINARY)
-        return np.asarray(cv2.bitwise_and(cv2.LUT(self._confidence, weights), named), np.uint8)
 
     def picture_box(self, left: int, top: int, pixels: NDArray[np.uint8]) -> tuple[float, float, float, float]:
         """The smallest box around the non-zero pixels of a crop at (left, top), xyxy in picture pixels."""
@@ -186,11 +179,13 @@ def fuse(
             segments.append(_segment(taxonomy, len(claims), category_id, score, box, claim.area))
     unclaimed = np.asarray(cv2.bitwise_and(canvas.categories, canvas.free), np.uint8)
     stuff_ids = np.zeros(256, np.int32)
+    pixels = np.empty(unclaimed.shape, np.bool_)
     for category_id, area, score in _stuff(unclaimed, class_map.confidence, taxonomy, options):
         if len(segments) == options.max_segments:
             break
         stuff_ids[category_id] = len(segments) + 1
-        box = canvas.picture_box(0, 0, (unclaimed == category_id).view(np.uint8))
+        np.equal(unclaimed, category_id, out=pixels)
+        box = canvas.picture_box(0, 0, pixels.view(np.uint8))
         segments.append(_segment(taxonomy, len(segments) + 1, category_id, score, box, area))
     ids = cv2.LUT(unclaimed, stuff_ids)
     for id, claim in enumerate(claims, 1):
