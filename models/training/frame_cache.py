@@ -87,7 +87,7 @@ def _digest(config: CamVid | Scenes, split: str) -> str:
     other = "validation" if split == "train" else "train"
     described = config.model_dump_json(exclude={f"{other}_seeds", other})
     digest = hashlib.sha256(described.encode())
-    source = Path(__file__).parent.parent / "datasets"
+    source = Path(__file__).parent.parent / "datasets" / "scenes"
     for path in sorted(source.rglob("*.py")) if isinstance(config, Scenes) else ():
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -114,7 +114,7 @@ class CocoValidation:
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
-        # Precision by [IoU, recall, class, area, detections]; here for all areas and up to 100 detections, -1 if absent.
+        # Precision by [IoU, recall, class, area, detections]; of all areas and up to 100 detections; -1 if absent.
         precision = evaluation.eval["precision"][:, :, :, 0, 2]
         by_class = {
             f"{kind}_AP/{label}": float(precision[:, :, index].mean())

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -239,7 +240,7 @@ def _to_device(batch: Batch, device: torch.device) -> Batch:
 @contextmanager
 def _stop_on_signals(stop: Callable[[], None]) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM end training with a checkpoint; a second one acts as usual."""
-    previous = {}
+    previous: dict[int, Any] = {}
 
     def handle(number: int, _frame: object) -> None:
         stop()

@@ -21,6 +21,7 @@ from models.training.tensors import device_of, normalise
 ATTRIBUTE = "condition"
 LABELS = ("intact", "damaged")
 WITHOUT_ATTRIBUTE = "intact"
+STATED_PER_OTHER = 3  # training crops with the attribute for each one without
 BOX_JITTER = 0.08  # by how much of its size a detector's box may miss on each side
 VALIDATION_BATCH = 64
 
@@ -52,7 +53,7 @@ class Classification(Task):
             raise ConfigError(f"{config.name}: a classifier needs augmentation.crop, the (width, height) of its input")
         self.labels = LABELS
         self.input_size = config.augmentation.crop
-        self.crops = _crops(train)
+        self.crops = _mostly_stated(_crops(train))
         self.validation_crops = _crops(validation)
         strength = config.augmentation.colour_jitter
         self.augment = v2.Compose(
@@ -103,6 +104,14 @@ class Classification(Task):
             frame, top, left, max(1, bottom - top), max(1, right - left), [height, width],
             InterpolationMode.BILINEAR, antialias=True,
         )  # fmt: skip
+
+
+def _mostly_stated(crops: list[Crop]) -> list[Crop]:
+    """Thin out, evenly, the crops for which the truth states nothing: the street has many more things than the line."""
+    stated = [crop for crop in crops if crop.stated]
+    others = [crop for crop in crops if not crop.stated]
+    stride = max(1, len(others) * STATED_PER_OTHER // max(1, len(stated)))
+    return stated + others[::stride]
 
 
 def _crops(frames: Frames) -> list[Crop]:

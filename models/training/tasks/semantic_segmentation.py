@@ -42,10 +42,9 @@ class SemanticSegmentation(Task):
         """Return the sum of the three heads' losses."""
         images, labels = batch
         weights = self.class_weights.to(images.device)
-        return sum(
-            functional.cross_entropy(logits.float(), labels, weights, ignore_index=IGNORE_LABEL)
-            for logits in model(normalise(images, self.mean, self.std))
-        )
+        heads = model(normalise(images, self.mean, self.std))
+        losses = [functional.cross_entropy(head.float(), labels, weights, ignore_index=IGNORE_LABEL) for head in heads]
+        return torch.stack(losses).sum()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Return the mean intersection over union over the classes present, each class's own, and pixel accuracy."""
@@ -75,5 +74,5 @@ def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer],
 
 
 def _class_weights(semantic: NDArray[np.uint8], num_classes: int) -> Tensor:
-    counts = sum(np.bincount(frame.ravel(), minlength=256)[:num_classes] for frame in semantic)
+    counts = np.sum([np.bincount(frame.ravel(), minlength=256)[:num_classes] for frame in semantic], axis=0)
     return torch.from_numpy(1 / np.log(CLASS_WEIGHT_OFFSET + counts / counts.sum())).float()

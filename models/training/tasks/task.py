@@ -1,8 +1,7 @@
 """What a training run needs to know about its task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from models.training.config import RunConfig
 from models.training.frame_cache import Frames
 
-Batch = Sequence[object]
+Batch = Any
+"""What a task's `batch` makes: tensors, in tuples, lists and mappings of the task's choice."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -64,9 +64,9 @@ def test_shapes_of_the_answers():
 
 
 def test_unknown_architecture_and_options_are_named():
-    with pytest.raises(ValueError, match="expected an architecture of bisenet.* found 'segformer'"):
+    with pytest.raises(ValueError, match=r"expected an architecture of bisenet.* found 'segformer'"):
         build_model("segformer", 3, {})
-    with pytest.raises(ValueError, match="do not fit architecture 'bisenet'.*depth"):
+    with pytest.raises(ValueError, match=r"do not fit architecture 'bisenet'.*depth"):
         build_model("bisenet", 3, {"depth": 18})
 
 
