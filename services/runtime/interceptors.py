@@ -16,17 +16,29 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.runtime import logs, metrics
-from services.runtime.errors import InvalidInput, ServiceError
+from services.runtime.errors import InvalidInput, Overloaded, ServiceError
 
 REQUEST_ID_KEY = "x-request-id"
 DOMAIN = "perception"
 _LONGEST_REQUEST_ID = 128
+_RETRY_AFTER_SECONDS = 0.1
+# A status travels in trailers, of which gRPC takes 8 KiB; past that the caller would learn nothing of the error.
+_LONGEST_TEXT = 800
+# How a handler ends whose caller went away: a stream's is closed where it waits to send.
+_GONE = (asyncio.CancelledError, GeneratorExit)
 
 log = logging.getLogger(__name__)
 
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the API; health and reflection pass through untouched."""
+    """Wraps every handler of the API; health and reflection pass through untouched.
+
+    max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
+    a busy service is not taken for a dead one.
+    """
+
+    def __init__(self, max_concurrent_requests: int) -> None:
+        self._room = _Room(max_concurrent_requests)
 
     async def intercept_service(
         self,
@@ -40,28 +52,52 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _answer_once(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+                _answer_once(handler.unary_unary, method, self._room),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _answer_many(handler.stream_stream, method), handler.request_deserializer, handler.response_serializer
+                _answer_many(handler.stream_stream, method, self._room),
+                handler.request_deserializer,
+                handler.response_serializer,
             )
         raise NotImplementedError(f"{method}: neither unary nor bidirectional")
 
 
-def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+class _Room:
+    """How many requests may still come in."""
+
+    def __init__(self, requests: int) -> None:
+        self._limit = requests
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        if self._taken == self._limit:
+            raise Overloaded(f"{self._limit} requests are at work already", _RETRY_AFTER_SECONDS)
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
+
+
+def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str, room: _Room) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         async with _Request(method, context):
-            return await behaviour(request, context)
+            with room:
+                return await behaviour(request, context)
 
     return answer
 
 
-def _answer_many(behaviour: Callable[..., AsyncIterator[Any]], method: str) -> Callable[..., AsyncIterator[Any]]:
+def _answer_many(
+    behaviour: Callable[..., AsyncIterator[Any]], method: str, room: _Room
+) -> Callable[..., AsyncIterator[Any]]:
     async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         async with _Request(method, context):
-            async for response in behaviour(requests, context):
-                yield response
+            with room:
+                async for response in behaviour(requests, context):
+                    yield response
 
     return answer
 
@@ -92,9 +128,9 @@ class _Request:
             "%s",
             error,
             extra={"method": self._method, "code": code.name, "seconds": round(seconds, 6)},
-            exc_info=error if not isinstance(error, (ServiceError, asyncio.CancelledError)) else None,
+            exc_info=error if not isinstance(error, (ServiceError, *_GONE)) else None,
         )
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, _GONE):
             return
         await self._context.abort_with_status(rpc_status.to_status(error_status(error)))
 
@@ -112,7 +148,7 @@ def _code(error: BaseException | None) -> grpc.StatusCode:
             return grpc.StatusCode.OK
         case ServiceError():
             return error.code
-        case asyncio.CancelledError():
+        case asyncio.CancelledError() | GeneratorExit():
             return grpc.StatusCode.CANCELLED
         case _:
             return grpc.StatusCode.INTERNAL
@@ -124,17 +160,24 @@ def error_status(error: BaseException) -> status_pb2.Status:
     number: int = code.value[0]
     if not isinstance(error, ServiceError):
         return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error")
-    status = status_pb2.Status(code=number, message=str(error))
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata())
+    status = status_pb2.Status(code=number, message=_short(str(error)))
+    metadata = {key: _short(value) for key, value in error.metadata().items()}
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
     _add(status, info)
     if isinstance(error, InvalidInput):
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=error.description)
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=_short(error.description)
+        )
         _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
     if error.retry_after_seconds is not None:
         delay = duration_pb2.Duration()
         delay.FromMicroseconds(round(error.retry_after_seconds * 1e6))
         _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def _add(status: status_pb2.Status, detail: Any) -> None:

@@ -19,6 +19,9 @@ from services.runtime import logs
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
 
+_HEALTH_CALLS = 100
+"""Room for those who ask for health, of which some keep a call open."""
+
 log = logging.getLogger(__name__)
 
 
@@ -57,9 +60,10 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = await build()
     server = grpc.aio.server(
-        interceptors=[RequestInterceptor()],
+        interceptors=[RequestInterceptor(settings.max_concurrent_requests)],
         options=_options(settings),
-        maximum_concurrent_rpcs=settings.max_concurrent_requests,
+        # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
+        maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,
     )
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -112,7 +116,11 @@ async def _follow(
     """Keeps the health of every service name at what `ready` says."""
     last: bool | None = None
     while True:
-        now = await ready()
+        try:
+            now = await ready()
+        except Exception:  # a defect; health must go on being told
+            log.exception("cannot tell whether the service is ready")
+            now = False
         if now is not last:
             status = health_pb2.HealthCheckResponse.SERVING if now else health_pb2.HealthCheckResponse.NOT_SERVING
             for name in names:
