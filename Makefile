@@ -4,6 +4,8 @@ PROFILE ?= demo
 PORT_BASE ?= 50050
 ENGINE ?= auto
 SOURCE ?=
+BESIDE ?=
+MODEL ?= detector
 OUT ?= out
 
 PYTHON ?= python3.11
@@ -27,6 +29,14 @@ up: environment ## Leave the system running and print its addresses; PROFILE=…
 .PHONY: down
 down: ## Stop what `make up` left running; PORT_BASE=…
 	@.venv/bin/perception down --port-base $(PORT_BASE)
+
+.PHONY: evaluate
+evaluate: environment ## Measure the running system and its models; PROFILE=demo|coco|camvid BESIDE=another profile
+	@.venv/bin/perception evaluate --profile $(PROFILE) $(addprefix --beside ,$(BESIDE)) --port-base $(PORT_BASE) --engine $(ENGINE)
+
+.PHONY: train
+train: environment-models ## Train MODEL=detector|mask_rcnn|faster_rcnn|bisenet|classifier|bisenet_camvid into runs/
+	@.venv-models/bin/python -m models.training --model $(MODEL)
 
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test

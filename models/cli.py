@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from models.catalog.schema import Entry, Task, load_entries, load_entry, load_profile
+from models.evaluation.command import evaluate
 
 app = typer.Typer(
     help="Models: what the catalogue offers, and what Triton serves.",
@@ -29,6 +30,9 @@ errors = Console(stderr=True)
 
 EntryName = Annotated[str, typer.Argument(help="An entry of the catalogue; `list` shows them.")]
 MayDownload = Annotated[bool, typer.Option("--download", help="Fetch weights that no folder has from upstream.")]
+
+
+app.command()(evaluate)
 
 
 @app.command(name="list")

@@ -215,12 +215,14 @@ class Entry(Strict):
 class Profile(Strict):
     """Which entry serves which task; a task may be left out.
 
+    taxonomy: the gateway's categories for it; the one that is called as the profile where this is empty.
     samples: pictures, folders and videos below PERCEPTION_DATA that show what the profile does; none: made scenes.
     """
 
     name: str
     description: str
     tasks: dict[Task, str] = Field(min_length=1)
+    taxonomy: str = ""
     samples: tuple[str, ...] = ()
 
 

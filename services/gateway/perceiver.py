@@ -112,9 +112,7 @@ class Perceiver:
         try:
             # A picture that one task cannot take is not worth the others' time: the first error ends all calls.
             async with asyncio.TaskGroup() as group:
-                calls = {
-                    task: group.create_task(self._tasks[task].call(requests[task](), seconds)) for task in running
-                }
+                calls = {task: group.create_task(self._tasks[task].call(requests[task](), seconds)) for task in running}
         except* ServiceError as faults:
             raise faults.exceptions[0] from None
         return outcomes | {task: call.result() for task, call in calls.items()}

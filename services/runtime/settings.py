@@ -23,10 +23,16 @@ class ServiceSettings(BaseSettings):
     max_image_bytes: int = Field(32 * 2**20, ge=1, description="Largest picture, encoded or raw, in bytes.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture in pixels, read from its header.")
     max_concurrent_requests: int = Field(64, ge=1, description="Requests at work at once; more are refused.")
-    default_timeout_seconds: float = Field(10.0, gt=0, description="Time for a request that comes without a deadline.")
-    drain_seconds: float = Field(10.0, ge=0, description="Time for requests at work to end after SIGTERM.")
+    default_timeout_seconds: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="Time for a request that comes without a deadline."
+    )
+    drain_seconds: float = Field(
+        10.0, ge=0, allow_inf_nan=False, description="Time for requests at work to end after SIGTERM."
+    )
     worker_threads: int = Field(2, ge=1, description="Threads that decode, resize and encode.")
-    health_interval_seconds: float = Field(1.0, gt=0, description="How often health follows the model's readiness.")
+    health_interval_seconds: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="How often health follows the model's readiness."
+    )
 
     @property
     def max_message_bytes(self) -> int:

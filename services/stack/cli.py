@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,7 +21,7 @@ from rich.table import Table
 from services.stack.frames import Source, SourceError
 from services.stack.layout import PROJECT, Ports, tasks_in
 from services.stack.run import perceive_sources, print_result
-from services.stack.session import Engine, StackOptions, quality, running, samples
+from services.stack.session import Engine, StackOptions, measure, quality, running, samples
 from services.stack.supervisor import StackError
 
 console = Console()
@@ -31,6 +31,8 @@ PortBase = Annotated[int, typer.Option(min=1024, max=65000, help="Port of the ga
 EngineOption = Annotated[Engine, typer.Option(help="Where models run; auto: Triton where its binary runs.")]
 
 _CHECK_SECONDS = 1.0
+_NEXT_STACK = 100
+"""Ports from one stack's base to the next one's."""
 
 
 def up(
@@ -85,6 +87,29 @@ def run(
         judged = quality(made, output) if has_truth else None
         print_result(result, judged, output, console)
     raise typer.Exit(1 if result.failed else 0)
+
+
+def evaluate(
+    profile: Profile = "demo",
+    beside: Annotated[list[str] | None, typer.Option(help="A profile to measure on the same frames.")] = None,
+    output: Annotated[Path, typer.Option(help="The results go into the profile's folder in here.")] = Path(
+        "out/evaluation"
+    ),
+    port_base: PortBase = 50050,
+    engine: EngineOption = "auto",
+) -> None:
+    """Bring the system up, measure it and each of its models against known truth, and take it down again.
+
+    Exit status 1 where a metric is worse than the catalogue expects.
+    """
+    stacks = [
+        StackOptions(name, engine, port_base + _NEXT_STACK * n) for n, name in enumerate([profile, *(beside or [])])
+    ]
+    with _reporting_errors(), ExitStack() as running_stacks:
+        for options in stacks:
+            running_stacks.enter_context(running(options, console))
+        status = measure(stacks, output)
+    raise typer.Exit(status)
 
 
 def _leave_running(options: StackOptions) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.stack.layout import PROJECT, EngineKind, Ports, processes, triton_environment
+from services.stack.layout import PROJECT, EngineKind, Ports, processes, tasks_in, triton_environment
 from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
 from services.stack.triton import triton_runs_here
 
@@ -35,6 +36,12 @@ class StackOptions:
         return PROJECT / ".cache" / "stack" / str(self.port_base)
 
     @property
+    def taxonomy(self) -> str:
+        """The gateway's categories: those that the profile names, or the ones called as the profile."""
+        profile = yaml.safe_load((PROJECT / "models" / "profiles" / f"{self.profile}.yaml").read_text())
+        return str(profile.get("taxonomy") or self.profile)
+
+    @property
     def repository(self) -> Path:
         """The profile's model repository."""
         return PROJECT / "models" / "repository" / self.profile
@@ -50,7 +57,7 @@ def running(options: StackOptions, console: Console) -> Iterator[Supervisor]:
     require_free(ports.all())
     engine = _choose_engine(options.engine, console)
     build_models(options)
-    specs = processes(options.repository, options.profile, engine, ports, options.run_directory)
+    specs = processes(options.repository, options.taxonomy, engine, ports, options.run_directory)
     with interruptible(), Supervisor(specs, options.run_directory / "logs") as supervisor:
         with _progress(console) as progress:
             task = progress.add_task("starting", total=len(specs))
@@ -83,6 +90,21 @@ def samples(profile: str, folder: Path) -> list[Path]:
     if listed.returncode != 0:
         raise StackError(f"profile {profile!r} has no samples here (see above); name a picture with SOURCE=…")
     return [Path(line) for line in listed.stdout.splitlines()]
+
+
+def measure(stacks: Sequence[StackOptions], output: Path) -> int:
+    """Evaluates running stacks on the plan of the first one's profile; the exit status of `perception models evaluate`.
+
+    Measured are the first as a whole, and the models of all.
+    """
+    addresses = [
+        f"--task={task}=127.0.0.1:{Ports(options.port_base).task(task)}"
+        for options in stacks
+        for task in tasks_in(options.repository)
+    ]
+    gateway = f"--gateway=127.0.0.1:{Ports(stacks[0].port_base).gateway}"
+    command = [sys.executable, "-m", "models", "evaluate", stacks[0].profile, gateway, *addresses]
+    return subprocess.run([*command, "--output", str(output.resolve())], cwd=PROJECT, check=False).returncode
 
 
 def quality(truth: Path, output: Path) -> dict[str, Any]:
