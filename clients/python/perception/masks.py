@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -69,8 +71,7 @@ def _sample_tile(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: ND
 
 
 def _span(low: float, high: float, limit: int) -> tuple[int, int]:
-    first = int(np.clip(np.ceil(low - 0.5), 0, limit))
-    after = int(np.clip(np.ceil(high - 0.5), 0, limit))
+    first, after = (math.ceil(min(max(edge - 0.5, 0), limit)) for edge in (low, high))
     return first, after
 
 
