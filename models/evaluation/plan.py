@@ -12,7 +12,7 @@ from models.evaluation.result import Expectation
 
 PLANS = Path(__file__).parent / "plans"
 
-Subject = Task | Literal["system"]
+Subject = Literal[Task, "system"]
 
 
 class PlannedExpectation(Strict):

@@ -53,8 +53,9 @@ class Verdict:
 class Findings:
     """What a scorer measured.
 
-    metrics: 0..1, best 1; NaN where there was nothing to measure. by_category: metric by category and name. frame_scores: by image id, 0..1, how good each
-    picture's answer is, to find the worst. confusion, curves: for the plots. notes: what a reader must know.
+    metrics: 0..1, best 1; NaN where there was nothing to measure. by_category: metric by category and name.
+    frame_scores: by image id, 0..1, how good each picture's answer is, to find the worst. confusion, curves: for the
+    plots. notes: what a reader must know.
     """
 
     metrics: dict[str, float]

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from models.evaluation.command import evaluate
+from tests.support.triton import free_ports
+
+app = typer.Typer()
+app.command()(evaluate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["moon", "--gateway", "127.0.0.1:1"], "found 'moon'"),
+        (["coco"], "expected one or more of --task detection=…, --task instance_segmentation=…, --gateway"),
+        (["coco", "--task", "classification=127.0.0.1:1"], "expected one or more of --task detection"),
+        (["coco", "--task", "127.0.0.1:1"], "expected one of detection, "),
+        (["coco", "--task", "detection="], "expected one of detection, "),
+        (["coco", "--task", "detektion=127.0.0.1:1"], "found 'detektion=127.0.0.1:1'"),
+        (["coco", "--gateway", "127.0.0.1:1"], "$PERCEPTION_DATA, found it unset"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERCEPTION_DATA", raising=False)
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.output
+
+
+@pytest.mark.parametrize("option", ["--gateway={}", "--task=detection={}"])
+def test_a_system_that_does_not_answer_fails(option: str) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    result = CliRunner().invoke(app, ["demo", option.format(address)])
+    assert result.exit_code == 1, result.output
+    assert "UNAVAILABLE" in result.output
+    assert address in result.output
