@@ -73,6 +73,9 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     reflection.enable_server_reflection(
         [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
     )
+    # Until the model has answered once, nothing is well; left alone, gRPC's health would say the opposite.
+    for name in ["", *names]:
+        await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     port, metrics_server = _bind(server, settings)
     await server.start()
     log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port, "services": names})

@@ -90,7 +90,7 @@ class OnnxRuntimeEngine:
         try:
             # A caller that goes away does not take the load with it.
             return await asyncio.shield(loading)
-        except ServiceError:
+        except Exception:  # whatever it was, the next call tries again
             if self._loading is loading:
                 self._loading = None
             raise
@@ -225,7 +225,7 @@ def _read_config(folder: Path, name: str) -> ModelConfig:
         config = text_format.Parse(path.read_text(), ModelConfig())
     except OSError as error:
         raise ModelUnavailable(name, f"{path} cannot be read: {error.strerror}") from error
-    except text_format.ParseError as error:
+    except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ContractViolation(name, f"{path} is no model configuration: {error}") from error
     config.name = config.name or name
     return config
