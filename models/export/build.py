@@ -57,6 +57,6 @@ def build_model(entry: Entry, weights: Path) -> onnx.ModelProto:
 
 
 _INSTALL = {
-    "detectron2": "it has no release on PyPI; install torch first, then "
+    "detectron2": "it has no release on PyPI; with torch and 'setuptools<81' (for pkg_resources) installed, "
     "pip install --no-build-isolation 'git+https://github.com/facebookresearch/detectron2.git'",
 }

@@ -10,6 +10,21 @@ from models.catalog.schema import Entry
 from models.export.contract import IMAGE, Tensor, graph_tensors
 
 QUEUE_DELAY_MICROSECONDS = 500
+MAX_QUEUE_SIZE = 64
+# Requests that expire while they wait are refused and not computed. Triton looks at a request's own timeout only where
+# the default is not zero, so the default is long.
+DEFAULT_TIMEOUT_MICROSECONDS = 60_000_000
+
+
+_DYNAMIC_BATCHING = f"""dynamic_batching {{
+  max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {DEFAULT_TIMEOUT_MICROSECONDS}
+    allow_timeout_override: true
+    max_queue_size: {MAX_QUEUE_SIZE}
+  }}
+}}"""
 
 
 def config_text(entry: Entry, model: onnx.ModelProto, digests: dict[str, str]) -> str:
@@ -32,7 +47,7 @@ def config_text(entry: Entry, model: onnx.ModelProto, digests: dict[str, str]) -
         "instance_group { count: 1 }",
     ]
     if batched:
-        blocks.append(f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS} }}")
+        blocks.append(_DYNAMIC_BATCHING)
     blocks.append(_warmup_block(entry, batched))
     blocks += [
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}"

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.export.torchscript_patch import patch_builtin_len
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
@@ -43,7 +44,8 @@ def export(entry: Entry, weights: Path) -> onnx.ModelProto:
 
 def export_model(model: nn.Module, entry: Entry) -> onnx.ModelProto:
     """Return the contract graph of a detectron2 `GeneralizedRCNN`."""
-    return export_two_stage(_Detector(model.eval(), entry), entry)
+    with patch_builtin_len():  # otherwise the number of proposals of the traced picture becomes a constant
+        return export_two_stage(_Detector(model.eval(), entry), entry)
 
 
 class _Detector(nn.Module):
