@@ -54,8 +54,9 @@ class PrecisionRecall:
 
 @dataclass(frozen=True, eq=False)
 class AveragePrecisionResult:
-    """metrics: AP, AP50 and AP75, named `box_AP` and so on. by_label: AP of each category that the truth has.
+    """metrics: `box_mAP` over IoU 0.50 to 0.95, `box_mAP50` and `box_mAP75`, or the same of masks.
 
+    by_label: AP over IoU 0.50 to 0.95 of each category that the truth has.
     frame_scores: by image id, the F1 score of its objects at IoU 0.50; 1 for an empty picture without false alarms.
     """
 
@@ -97,9 +98,9 @@ class AveragePrecision:
         labels = list(self._ids)
         return AveragePrecisionResult(
             metrics={
-                f"{kind}_AP": float(of_truth.mean()),
-                f"{kind}_AP50": float(of_truth[_IOU_50].mean()),
-                f"{kind}_AP75": float(of_truth[_IOU_75].mean()),
+                f"{kind}_mAP": float(of_truth.mean()),
+                f"{kind}_mAP50": float(of_truth[_IOU_50].mean()),
+                f"{kind}_mAP75": float(of_truth[_IOU_75].mean()),
             },
             by_label={labels[index]: float(precision[:, :, index].mean()) for index in occurring},
             curve=PrecisionRecall(

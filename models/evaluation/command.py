@@ -41,7 +41,7 @@ def evaluate(
     better, 1 worse or not measurable, 2 wrong usage.
     """
     # Reading --help needs neither pycocotools nor matplotlib.
-    from models.evaluation.report import metrics_table, write_report
+    from models.evaluation.report import metrics_tables, write_report
     from models.evaluation.run import run_plan
 
     try:
@@ -63,7 +63,7 @@ def evaluate(
         console.print(f"[red]{escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     write_report(plan.name, evaluations, folder)
-    console.print(metrics_table(plan.name, evaluations))
+    console.print(metrics_tables(evaluations))
     shortfalls = [shortfall for each in evaluations for shortfall in each.shortfalls]
     for shortfall in shortfalls:
         console.print(f"[red]worse than expected: {escape(shortfall)}", soft_wrap=True)

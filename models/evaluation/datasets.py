@@ -20,8 +20,9 @@ _COCO = "coco_val2017_100"
 def open_dataset(name: str) -> Dataset:
     """Return a data set by name.
 
-    `scenes_test`: unseen procedural scenes, three frames of each of both worlds. `coco_val2017_instances`,
-    `coco_val2017_panoptic`: the photos of COCO val2017 in $PERCEPTION_DATA. `camvid_val`: CamVid's sequence 0016E5.
+    `scenes_test`: unseen procedural scenes, two frames of each, of both worlds. `coco_val2017_60_instances`,
+    `coco_val2017_60_panoptic`: the sixty photos of COCO val2017 in $PERCEPTION_DATA; detection truth is made from the
+    panoptic labels. `camvid_val`: CamVid's sequence 0016E5 in the same place.
 
     Raises:
         DatasetError: the name is unknown, or the data are not there.
@@ -58,7 +59,7 @@ def _data() -> Path:
 
 _DATASETS: dict[str, Callable[[], Dataset]] = {
     "scenes_test": _scenes,
-    "coco_val2017_instances": _coco_instances,
-    "coco_val2017_panoptic": _coco_panoptic,
+    "coco_val2017_60_instances": _coco_instances,
+    "coco_val2017_60_panoptic": _coco_panoptic,
     "camvid_val": _camvid,
 }

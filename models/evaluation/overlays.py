@@ -15,6 +15,8 @@ from models.datasets.sample import IGNORE_LABEL, VOID_ID, Category, DatasetError
 from models.evaluation.average_precision import CocoObject
 
 Picture = NDArray[np.uint8]
+"""RGB, uint8 [H, W, 3]."""
+
 Colour = tuple[int, int, int]
 
 _OPACITY = 0.55

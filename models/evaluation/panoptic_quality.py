@@ -136,7 +136,8 @@ def compare(truth: Labelling, prediction: Labelling, num_categories: int) -> Com
         return np.bincount(categories, minlength=num_categories)
 
     matched_categories = true_categories[rows]
-    iou = np.bincount(matched_categories, overlap[rows, columns] / union[rows, columns], minlength=num_categories)
+    iou = np.zeros(num_categories, np.float64)
+    np.add.at(iou, matched_categories, overlap[rows, columns] / union[rows, columns])
     # The index of no category, -1, is the last row and the last column.
     pixels = np.zeros((num_categories + 1, num_categories + 1), np.int64)
     np.add.at(pixels, (true_categories[:, None], predicted_categories), overlap)

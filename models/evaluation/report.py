@@ -8,6 +8,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 
 from models.evaluation.plots import write_confusion, write_precision_recall
@@ -29,19 +30,19 @@ def write_report(profile: str, evaluations: Sequence[Evaluation], folder: Path) 
     (folder / "report.md").write_text(_as_markdown(profile, evaluations, drawn), encoding="utf-8")
 
 
-def metrics_table(profile: str, evaluations: Sequence[Evaluation]) -> Table:
-    """Every metric with what is expected of it."""
-    table = Table(title=f"Evaluation of profile {profile}")
-    for column in ("subject", "data set", "metric"):
-        table.add_column(column)
+def metrics_tables(evaluations: Sequence[Evaluation]) -> Group:
+    """For each evaluation every metric with what is expected of it."""
+    return Group(*(_metrics_table(each) for each in evaluations))
+
+
+def _metrics_table(evaluation: Evaluation) -> Table:
+    title = f"{evaluation.title} on {evaluation.dataset}, {evaluation.frames} frames"
+    table = Table(title=title, title_justify="left", min_width=60)
+    table.add_column("metric")
     for column in ("value", "expected", "verdict"):
         table.add_column(column, justify="right")
-    for each in evaluations:
-        for number, (metric, value, expected, verdict) in enumerate(_rows(each)):
-            subject, dataset = (each.title, f"{each.dataset} ({each.frames})") if number == 0 else ("", "")
-            style = "red" if verdict == "worse" else None
-            table.add_row(subject, dataset, metric, value, expected, verdict, style=style)
-        table.add_section()
+    for metric, value, expected, verdict in _rows(evaluation):
+        table.add_row(metric, value, expected, verdict, style="red" if verdict == "worse" else None)
     return table
 
 
@@ -111,7 +112,7 @@ def _as_markdown(profile: str, evaluations: Sequence[Evaluation], plots: dict[st
         "",
         *(f"- {each.title} on {each.dataset}: {note}." for each in evaluations for note in each.findings.notes),
     ]
-    lines += ["", "AP is averaged over IoU 0.50 to 0.95 and over categories, as COCO does."]
+    lines += ["", "mAP is the mean over IoU 0.50 to 0.95 and over categories, as COCO has it."]
     for title, name in plots.items():
         lines += ["", f"## {title}", "", f"![{title}]({name})"]
     for each in evaluations:

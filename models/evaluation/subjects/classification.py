@@ -11,10 +11,9 @@ from perception.v1 import classification_pb2, classification_pb2_grpc
 from models.datasets.sample import Dataset, Sample, Segment
 from models.evaluation.average_precision import CocoObject
 from models.evaluation.confusion import Confusion, top_k_accuracy
-from models.evaluation.overlays import draw_objects
+from models.evaluation.overlays import Picture, draw_objects
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
-from models.evaluation.subjects.subject import Picture
 
 TOP_K = 5
 

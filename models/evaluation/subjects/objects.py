@@ -23,10 +23,9 @@ from models.evaluation.average_precision import (
     CocoObject,
     Kind,
 )
-from models.evaluation.overlays import draw_objects
+from models.evaluation.overlays import Picture, draw_objects
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
-from models.evaluation.subjects.subject import Picture
 
 SCORE_THRESHOLD = 0.001
 """Average precision needs the whole ranking, down to objects that nobody would draw."""
@@ -57,7 +56,7 @@ class _ObjectSubject:
         self._precision.add(sample.image_id, _truth(sample, with_masks="mask" in self.kinds), answer)
 
     def findings(self) -> Findings:
-        """AP, AP50 and AP75 of boxes, and of masks where there are any; over the categories that the model knows."""
+        """mAP, mAP50 and mAP75 of boxes, and of masks where there are any; over the categories that the model knows."""
         results = {kind: self._precision.result(kind) for kind in self.kinds}
         return Findings(
             metrics={name: value for result in results.values() for name, value in result.metrics.items()},

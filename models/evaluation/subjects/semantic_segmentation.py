@@ -9,10 +9,9 @@ from perception.v1 import geometry_pb2, semantic_segmentation_pb2, semantic_segm
 
 from models.datasets.sample import IGNORE_LABEL, Dataset, DatasetError, Sample
 from models.evaluation.confusion import Confusion
-from models.evaluation.overlays import draw_classes
+from models.evaluation.overlays import Picture, draw_classes
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
-from models.evaluation.subjects.subject import Picture
 
 ClassIds = NDArray[np.uint8]
 """uint8 [H, W]: position of the class among the data set's categories, their number for none of them."""

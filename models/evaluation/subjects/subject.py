@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.datasets.sample import Sample
+from models.evaluation.overlays import Picture
 from models.evaluation.result import Findings
 
 Answer = TypeVar("Answer")
-Picture = NDArray[np.uint8]
-"""RGB, uint8 [H, W, 3]."""
 
 
 class Subject(Protocol[Answer]):

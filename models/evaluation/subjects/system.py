@@ -11,11 +11,10 @@ from perception.scene import task_name
 
 from models.datasets.sample import Dataset, DatasetError, Sample
 from models.evaluation.confusion import Confusion
-from models.evaluation.overlays import truth_scene
+from models.evaluation.overlays import Picture, truth_scene
 from models.evaluation.panoptic_quality import Comparison, Labelling, Tally, compare
 from models.evaluation.result import EvaluationError, Findings
 from models.evaluation.subjects.connection import CALL_SECONDS
-from models.evaluation.subjects.subject import Picture
 
 
 class SystemSubject:

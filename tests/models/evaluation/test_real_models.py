@@ -76,8 +76,8 @@ def test_a_model_on_coco_is_as_good_as_is_known_of_it(repositories: Path, tmp_pa
         task = f"--task=instance_segmentation=127.0.0.1:{stack.ports.task('instance_segmentation')}"
         status, output, metrics = evaluated(tmp_path / "out", "--gateway", stack.address, task)
     assert status == 0, output
-    assert metrics["instance_segmentation"]["mask_AP"] == pytest.approx(0.376, abs=0.01)
-    assert metrics["instance_segmentation"]["box_AP"] == pytest.approx(0.452, abs=0.01)
+    assert metrics["instance_segmentation"]["mask_mAP"] == pytest.approx(0.376, abs=0.01)
+    assert metrics["instance_segmentation"]["box_mAP"] == pytest.approx(0.452, abs=0.01)
     assert metrics["system"]["PQ"] == metrics["system"]["PQ_things"] == pytest.approx(0.432, abs=0.01)
     # The system has no semantic model, so nothing is said about stuff.
     assert "PQ_stuff" not in metrics["system"]
@@ -87,7 +87,7 @@ def test_damaged_weights_make_the_command_fail(repositories: Path, tmp_path: Pat
     with running(repositories / "damaged_yolov8n_seg_coco", "coco", tmp_path / "run") as stack:
         status, output, metrics = evaluated(tmp_path / "out", "--gateway", stack.address)
     assert status == 1, output
-    assert "worse than expected: system on coco_val2017_panoptic: PQ " in output
+    assert "worse than expected: system on coco_val2017_60_panoptic: PQ " in output
     assert metrics["system"]["PQ"] < 0.3
 
 

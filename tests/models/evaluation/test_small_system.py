@@ -98,7 +98,7 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "classification": "{kind: classifier, output: logits}",
     }
     metrics = {
-        "detection": "{dataset: rectangles, metric: box_AP, value: 0.6, tolerance: 0.05}",
+        "detection": "{dataset: rectangles, metric: box_mAP, value: 0.6, tolerance: 0.05}",
         "semantic_segmentation": "{dataset: rectangles, metric: mIoU, value: 0.99, tolerance: 0.001}",
     }
     for task in TASKS:
@@ -134,13 +134,13 @@ def evaluations(stack: Stack, plan: Plan, catalog: Path, output: Path) -> dict[s
 
 # Red: both found, one of them too large. Green: found, after that a false one. Blue: missed.
 RED_AP = (5 + 5 * 51 / 101) / 10
-AP = {"AP": (RED_AP + 1 + 0) / 3, "AP50": (1 + 1 + 0) / 3, "AP75": (51 / 101 + 1 + 0) / 3}
+MEAN_AP = {"mAP": (RED_AP + 1 + 0) / 3, "mAP50": (1 + 1 + 0) / 3, "mAP75": (51 / 101 + 1 + 0) / 3}
 
 
 @pytest.mark.parametrize(("task", "kinds"), [("detection", ["box"]), ("instance_segmentation", ["box", "mask"])])
 def test_objects(evaluations: dict[str, Evaluation], task: str, kinds: list[str]) -> None:
     findings = evaluations[task].findings
-    assert findings.metrics == pytest.approx({f"{kind}_{name}": AP[name] for kind in kinds for name in AP})
+    assert findings.metrics == pytest.approx({f"{kind}_{name}": MEAN_AP[name] for kind in kinds for name in MEAN_AP})
     by_category = {"red": RED_AP, "green": 1, "blue": 0}
     assert findings.by_category.keys() == by_category.keys()
     for label, value in by_category.items():
