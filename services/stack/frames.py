@@ -71,7 +71,8 @@ def _look_at_video(path: Path) -> tuple[int, float]:
                 raise SourceError(f"{path}: no video in this file")
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 25)
-            seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+            # Matroska counts neither frames nor the time of a stream, only that of the file.
+            seconds = (container.duration or 0) / av.time_base
             return stream.frames or round(seconds * rate), rate
     except av.FFmpegError as error:
         raise SourceError(f"{path}: cannot be read as a video: {error}") from None
