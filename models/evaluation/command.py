@@ -41,13 +41,14 @@ def evaluate(
     better, 1 worse or not measurable, 2 wrong usage.
     """
     # Reading --help needs neither pycocotools nor matplotlib.
-    from models.evaluation.report import metrics_tables, write_report
+    from models.evaluation.report import REPORT, clear_report, metrics_tables, write_report
     from models.evaluation.run import run_plan
 
     try:
         plan = load_plan(profile)
         addresses = _addresses(plan, gateway, task or [])
         folder = output / plan.name
+        clear_report(folder)
         with Progress(
             TextColumn("{task.description:<42}"),
             BarColumn(),
@@ -67,7 +68,7 @@ def evaluate(
     shortfalls = [shortfall for each in evaluations for shortfall in each.shortfalls]
     for shortfall in shortfalls:
         console.print(f"[red]worse than expected: {escape(shortfall)}", soft_wrap=True)
-    console.print(f"report: {folder / 'report.md'}", soft_wrap=True)
+    console.print(f"report: {folder / REPORT}", soft_wrap=True)
     raise typer.Exit(1 if shortfalls else 0)
 
 

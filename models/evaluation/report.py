@@ -14,20 +14,26 @@ from rich.table import Table
 from models.evaluation.plots import write_confusion, write_precision_recall
 from models.evaluation.result import Evaluation
 
+METRICS, REPORT = "metrics.json", "report.md"
+CONFUSION, PRECISION_RECALL = "confusion.png", "precision_recall.png"
+
+
+def clear_report(folder: Path) -> None:
+    """Remove what an earlier run wrote, so that one that fails leaves no results that look like its own."""
+    for name in (METRICS, REPORT, CONFUSION, PRECISION_RECALL):
+        (folder / name).unlink(missing_ok=True)
+
 
 def write_report(profile: str, evaluations: Sequence[Evaluation], folder: Path) -> None:
     """Write `metrics.json`, `report.md`, and `confusion.png` and `precision_recall.png` where there are any."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(_as_json(profile, evaluations), indent=2) + "\n", encoding="utf-8")
-    plots = {
-        "Confusion matrices": ("confusion.png", write_confusion(evaluations, folder / "confusion.png")),
-        "Precision and recall": (
-            "precision_recall.png",
-            write_precision_recall(evaluations, folder / "precision_recall.png"),
-        ),
-    }
-    drawn = {title: name for title, (name, exists) in plots.items() if exists}
-    (folder / "report.md").write_text(_as_markdown(profile, evaluations, drawn), encoding="utf-8")
+    (folder / METRICS).write_text(json.dumps(_as_json(profile, evaluations), indent=2) + "\n", encoding="utf-8")
+    plots = {}
+    if write_confusion(evaluations, folder / CONFUSION):
+        plots["Confusion matrices"] = CONFUSION
+    if write_precision_recall(evaluations, folder / PRECISION_RECALL):
+        plots["Precision and recall"] = PRECISION_RECALL
+    (folder / REPORT).write_text(_as_markdown(profile, evaluations, plots), encoding="utf-8")
 
 
 def metrics_tables(evaluations: Sequence[Evaluation]) -> Group:
@@ -37,7 +43,7 @@ def metrics_tables(evaluations: Sequence[Evaluation]) -> Group:
 
 def _metrics_table(evaluation: Evaluation) -> Table:
     title = f"{evaluation.title} on {evaluation.dataset}, {evaluation.frames} frames"
-    table = Table(title=title, title_justify="left", min_width=60)
+    table = Table(title=title, title_justify="left", min_width=78)
     table.add_column("metric")
     for column in ("value", "expected", "verdict"):
         table.add_column(column, justify="right")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -31,9 +33,13 @@ def test_wrong_usage_ends_with_status_2(arguments: list[str], message: str, monk
 
 
 @pytest.mark.parametrize("option", ["--gateway={}", "--task=detection={}"])
-def test_a_system_that_does_not_answer_fails(option: str) -> None:
+def test_a_system_that_does_not_answer_fails(option: str, tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_ports(1)[0]}"
-    result = CliRunner().invoke(app, ["demo", option.format(address)])
+    earlier = tmp_path / "demo" / "metrics.json"
+    earlier.parent.mkdir()
+    earlier.write_text('{"passed": true}')
+    result = CliRunner().invoke(app, ["demo", option.format(address), "--output", str(tmp_path)])
     assert result.exit_code == 1, result.output
     assert "UNAVAILABLE" in result.output
     assert address in result.output
+    assert not earlier.exists()
