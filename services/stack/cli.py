@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -150,26 +151,34 @@ def _state(options: StackOptions) -> Path:
 
 @contextmanager
 def _announced(options: StackOptions) -> Iterator[None]:
-    """Says in a file that the stack serves, and which process to stop."""
+    """Says in a file that the stack serves, and which process to stop.
+
+    The file stays locked while this process lives, because the id alone may be another process's by tomorrow.
+    """
     state = _state(options)
-    state.write_text(json.dumps({"pid": os.getpid(), "profile": options.profile}))
-    try:
-        yield
-    finally:
-        state.unlink(missing_ok=True)
+    with state.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        json.dump({"pid": os.getpid(), "profile": options.profile}, file)
+        file.flush()
+        try:
+            yield
+        finally:
+            state.unlink(missing_ok=True)
 
 
 def _supervisor(state: Path) -> int | None:
     """Process id of the running stack that the file speaks of; a file left by a killed one is cleared away."""
-    if not state.is_file():
-        return None
-    pid: int = json.loads(state.read_text())["pid"]
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        state.unlink(missing_ok=True)
-        return None
-    return pid
+        with state.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid: int = json.load(file)["pid"]
+                return pid
+            state.unlink(missing_ok=True)
+    except FileNotFoundError:
+        pass
+    return None
 
 
 def _print_addresses(options: StackOptions) -> None:

@@ -31,7 +31,8 @@ class Gateway(perception_pb2_grpc.PerceptionServiceServicer):
         self.request = request
         self.behaviour(context)
         answer = response()
-        answer.request_id = str(self.metadata["x-request-id"])
+        # Of this call: others may have come in meanwhile.
+        answer.request_id = str(dict(context.invocation_metadata())["x-request-id"])
         return answer
 
     def DescribeSystem(self, request: Any, context: Any) -> perception_pb2.DescribeSystemResponse:  # noqa: N802
