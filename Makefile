@@ -11,6 +11,8 @@ OUT ?= out
 PYTHON ?= python3.11
 PIP := -m pip install --quiet --disable-pip-version-check
 STAMPS := .cache/environments
+# Tests that need PyTorch skip in .venv and run in .venv-models.
+TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches 'importorskip("torch' tests --include='test_*.py' --exclude-dir=training)
 
 .DEFAULT_GOAL := help
 
@@ -41,7 +43,7 @@ train: environment-models ## Train MODEL=detector|mask_rcnn|faster_rcnn|bisenet|
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test
 	.venv/bin/pytest
-	.venv-models/bin/python -m pytest tests/models
+	.venv-models/bin/python -m pytest $(TORCH_TESTS)
 
 .PHONY: lint
 lint: environment-dev ## ruff, mypy, buf

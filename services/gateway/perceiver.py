@@ -122,7 +122,15 @@ class Perceiver:
     ) -> Panoptic:
         detections, instances, class_map = _domain(outcomes, image_size)
         options = FusionOptions(score_threshold=threshold)
-        instances = instances_from_detections(detections, instances, class_map, self._taxonomy, image_size, options)
+        instances = instances_from_detections(
+            detections,
+            instances,
+            class_map,
+            self._taxonomy,
+            image_size,
+            options,
+            guess_shapes=outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer is None,
+        )
         return fuse(instances, class_map, self._taxonomy, image_size, options)
 
     async def _classify(

@@ -22,15 +22,19 @@ def instances_from_detections(
     taxonomy: Taxonomy,
     image_size: tuple[int, int],
     options: FusionOptions | None = None,
+    *,
+    guess_shapes: bool = True,
 ) -> Instances:
     """The instances and, among them, one more for every detection that none of them explains; best score first.
 
     Arguments as in `fuse`. An instance explains a detection when both pass the score threshold, the taxonomy gives them
     the same category and their boxes' IoU reaches `detection_iou_threshold`. The mask of an unexplained detection is
     what the class map gives to its category inside its box, or, where the semantic model has no label for the category,
-    the ellipse inscribed in the box: objects rarely fill the corners of their boxes. Pixels that an instance or a
-    better detection claims are left out of it, and a detection of which too little remains (`overlap_threshold`) adds
-    nothing. New instances keep the detection's score, label and class id; their boxes are cut to the map's pixels.
+    the ellipse inscribed in the box: objects rarely fill the corners of their boxes. `guess_shapes` says whether such a
+    guess is wanted: where an instance model looked and saw nothing, it is wrong more often than right. Pixels that an
+    instance or a better detection claims are left out of the mask, and a detection of which too little remains
+    (`overlap_threshold`) adds nothing. New instances keep the detection's score, label and class id; their boxes are
+    cut to the map's pixels.
 
     Raises `ValueError` for a class map or a picture without pixels.
     """
@@ -48,6 +52,8 @@ def instances_from_detections(
     if not candidates:
         return instances
     canvas = Canvas(class_map, taxonomy, image_size, options)
+    if not guess_shapes:
+        candidates = [(index, category_id) for index, category_id in candidates if category_id in canvas.known]
     for index, category_id in claimants:
         canvas.claim(category_id, instances.masks[index], instances.boxes[index])
     found, boxes, masks = [], [], []

@@ -53,6 +53,23 @@ def test_only_inside_its_box():
     assert fuse(found, street(), TAXONOMY, (100, 100)).segments[0].box == (40, 20, 60, 80)
 
 
+def test_shapes_are_guessed_only_where_that_is_wanted():
+    unseen = detections(("car", [10, 20, 70, 100], 0.8))
+    arguments = (unseen, Instances.empty(), ClassMap.empty(50, 50), TAXONOMY, (100, 100))
+    assert len(instances_from_detections(*arguments)) == 1
+    assert len(instances_from_detections(*arguments, guess_shapes=False)) == 0
+    # What the class map shows is no guess.
+    shown = instances_from_detections(
+        detections(("car", [10, 10, 90, 90], 0.8)),
+        Instances.empty(),
+        street(),
+        TAXONOMY,
+        (100, 100),
+        guess_shapes=False,
+    )
+    assert len(shown) == 1
+
+
 @pytest.mark.parametrize("class_map", [ClassMap.empty(50, 50), ClassMap(np.zeros((50, 50), np.uint8), ("road",))])
 def test_where_the_class_map_does_not_know_the_category_an_ellipse_stands_in(class_map):
     found = instances_from_detections(
