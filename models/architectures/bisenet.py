@@ -138,14 +138,16 @@ class BiSeNet(nn.Module):
         """Classify every pixel of normalised float images [N,3,H,W].
 
         Returns:
-            Logits [N,C,H,W]; in training mode a tuple of these and the logits of both auxiliary heads, same shape.
+            Logits [N,C,H,W]; in training mode a tuple of these and the logits of the two auxiliary heads at the
+            resolution of their features, [N,C,H/8,W/8] and [N,C,H/16,W/16].
         """
         size = images.shape[-2:]
         context8, context16 = self.cp(images)
-        logits = _resize(self.conv_out(self.ffm(self.sp(images), context8)), size)
+        logits = self.conv_out(self.ffm(self.sp(images), context8))
+        logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         if not self.training:
             return logits
-        return logits, _resize(self.conv_out16(context8), size), _resize(self.conv_out32(context16), size)
+        return logits, self.conv_out16(context8), self.conv_out32(context16)
 
 
 def load_public_checkpoint(path: str | Path) -> BiSeNet:
@@ -191,10 +193,6 @@ def _global_average(features: Tensor) -> Tensor:
 def _enlarge(features: Tensor, like: Tensor) -> Tensor:
     # By size and not by factor, so that inputs need not be a multiple of 32.
     return functional.interpolate(features, size=like.shape[-2:], mode="nearest")
-
-
-def _resize(logits: Tensor, size: torch.Size) -> Tensor:
-    return functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def _excerpt(names: Sequence[str] | dict[str, Tensor], limit: int = 6) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from models.architectures.bisenet import BiSeNet
-from models.architectures.classifier import build_classifier
+from models.architectures.classifier import CropClassifier
 from models.architectures.faster_rcnn import build_faster_rcnn
 from models.architectures.mask_rcnn import build_mask_rcnn
 from models.architectures.yolo import build_yolo
@@ -49,7 +49,7 @@ ARCHITECTURES: Mapping[str, Callable[..., nn.Module]] = {
     "yolo": build_yolo,
     "mask_rcnn": build_mask_rcnn,
     "faster_rcnn": build_faster_rcnn,
-    "classifier": build_classifier,
+    "classifier": CropClassifier,
 }
 
 

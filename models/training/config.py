@@ -75,7 +75,10 @@ class Architecture(Strict):
 
 
 class InitialWeights(Strict):
-    """Parameters to start from: those of a finished run whose names begin with `prefix`, renamed to `target`."""
+    """Parameters to start from instead of random ones: all of this model's whose names begin with `target`.
+
+    They come from an earlier run's model, where their names begin with `prefix` instead.
+    """
 
     run: str
     prefix: str

@@ -212,17 +212,19 @@ def _set_initial_weights(model: nn.Module, config: RunConfig, runs: Path) -> Non
     path = runs / initial.run / "model.pt"
     if not path.is_file():
         raise ConfigError(f"{config.name} begins with weights of run {initial.run!r}, but there is no {path}")
+    expected = {name for name in model.state_dict() if name.startswith(initial.target)}
     source = {
         initial.target + name.removeprefix(initial.prefix): tensor
         for name, tensor in load_trained(path).model.state_dict().items()
         if name.startswith(initial.prefix)
     }
-    expected = {name for name in model.state_dict() if name.startswith(initial.target)}
-    if not source or set(source) != expected:
+    found = expected & set(source)
+    if not expected or found != expected:
         raise ConfigError(
-            f"expected {path} to hold {len(expected)} parameters for {initial.target!r} under {initial.prefix!r}, "
-            f"found {len(source)}, {len(expected & set(source))} of them with the right name"
+            f"expected {path} to hold the {len(expected)} parameters of {initial.target!r} under {initial.prefix!r}, "
+            f"found {len(found)} of them"
         )
+    source = {name: source[name] for name in found}
     model.load_state_dict(source, strict=False)
 
 

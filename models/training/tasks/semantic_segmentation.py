@@ -39,11 +39,15 @@ class SemanticSegmentation(Task):
         return torch.stack([image for image, _ in examples]), torch.stack([labels for _, labels in examples]).long()
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Return the sum of the three heads' losses."""
+        """Return the sum of the three heads' losses; each is compared at the resolution it has."""
         images, labels = batch
         weights = self.class_weights.to(images.device)
-        heads = model(normalise(images, self.mean, self.std))
-        losses = [functional.cross_entropy(head.float(), labels, weights, ignore_index=IGNORE_LABEL) for head in heads]
+        losses = [
+            functional.cross_entropy(
+                logits.float(), _labels_at(labels, logits.shape[-2:]), weights, ignore_index=IGNORE_LABEL
+            )
+            for logits in model(normalise(images, self.mean, self.std))
+        ]
         return torch.stack(losses).sum()
 
     def validate(self, model: nn.Module) -> dict[str, float]:
@@ -71,6 +75,11 @@ def confusion_matrix(truth: NDArray[np.integer], predicted: NDArray[np.integer],
     counted = truth != IGNORE_LABEL
     pairs = truth[counted].astype(np.int64) * num_classes + predicted[counted]
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def _labels_at(labels: Tensor, size: torch.Size) -> Tensor:
+    """Return train ids [B,H,W] at another size, by the nearest pixel."""
+    return functional.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()
 
 
 def _class_weights(semantic: NDArray[np.uint8], num_classes: int) -> Tensor:

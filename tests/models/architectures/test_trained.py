@@ -11,7 +11,7 @@ OPTIONS = {
     "yolo": {},
     "mask_rcnn": {"input_size": [96, 64], "widths": [8, 8, 16, 16], "pyramid_channels": 16, "mask_head_channels": [16]},
     "faster_rcnn": {"input_size": [96, 64], "widths": [8, 8, 16, 16], "pyramid_channels": 16},
-    "classifier": {},
+    "classifier": {"widths": [8, 8, 16, 16]},
 }
 IMAGES = torch.rand(2, 3, 64, 96)
 

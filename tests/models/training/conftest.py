@@ -21,7 +21,7 @@ OPTIONS = {
     "yolo": {},
     "mask_rcnn": NARROW | {"input_size": [128, 96], "pyramid_channels": 16, "mask_head_channels": [16]},
     "faster_rcnn": NARROW | {"input_size": [128, 96], "pyramid_channels": 16},
-    "classifier": {},
+    "classifier": NARROW,
 }
 
 

@@ -109,7 +109,7 @@ def test_detector_begins_with_the_backbone_of_an_earlier_run(frames, tmp_path, r
     backbone = load_trained(tmp_path / "bisenet" / "model.pt").model.cp.resnet.state_dict()
     assert same(trainer(config, frames, tmp_path).model.backbone.body.state_dict(), backbone)
     wrong = run_config("mask_rcnn", initial_weights=initial | {"target": "backbone.fpn."})
-    with pytest.raises(ConfigError, match="0 of them with the right name"):
+    with pytest.raises(ConfigError, match="found 0 of them"):
         trainer(wrong, frames, tmp_path)
 
 
