@@ -82,7 +82,10 @@ def _video_frames(path: Path) -> Iterator[Frame]:
     try:
         with av.open(str(path)) as container:
             for index, frame in enumerate(container.decode(video=0)):
-                yield Frame(f"{path.stem}_{index:06d}", _encode(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)))
+                picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+                # A telephone held upright stores its pictures lying, and says by how much to turn them.
+                upright = np.rot90(picture, round(frame.rotation / 90))
+                yield Frame(f"{path.stem}_{index:06d}", _encode(np.ascontiguousarray(upright)))
     except av.FFmpegError as error:
         raise SourceError(f"{path}: breaks off: {error}") from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +70,7 @@ class Scene:
             class_map=convert.class_map_from_message(message.class_map) if message.HasField("class_map") else None,
             task_status={
                 task_name(status.task): TaskStatus(
-                    state=task_pb2.TaskState.Name(status.state).removeprefix("TASK_STATE_"),
+                    state=_name(task_pb2.TaskState, "TASK_STATE_", status.state),
                     code=status.code,
                     reason=status.reason,
                 )
@@ -96,9 +97,15 @@ class Scene:
 
 def task_name(task: task_pb2.Task) -> str:
     """A task's name in lower snake case, such as "instance_segmentation"."""
-    return task_pb2.Task.Name(task).removeprefix("TASK_").lower()
+    return _name(task_pb2.Task, "TASK_", task).lower()
 
 
 def _stage_name(timing: task_pb2.StageTiming) -> str:
-    stage = task_pb2.Stage.Name(timing.stage).removeprefix("STAGE_").lower()
+    stage = _name(task_pb2.Stage, "STAGE_", timing.stage).lower()
     return stage if timing.task == task_pb2.TASK_UNSPECIFIED else f"{task_name(timing.task)}.{stage}"
+
+
+def _name(enumeration: Any, prefix: str, value: int) -> str:
+    # A newer gateway may know more values than this client; they are shown as numbers.
+    known = enumeration.DESCRIPTOR.values_by_number.get(value)
+    return known.name.removeprefix(prefix) if known else str(value)
