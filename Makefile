@@ -12,7 +12,7 @@ PYTHON ?= python3.11
 PIP := -m pip install --quiet --disable-pip-version-check
 STAMPS := .cache/environments
 # Tests that need PyTorch skip in .venv and run in .venv-models.
-TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches 'importorskip("torch' tests --include='test_*.py' --exclude-dir=training)
+TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches --extended-regexp 'importorskip..(torch|ultralytics)' tests --include='test_*.py' --exclude-dir=training)
 
 .DEFAULT_GOAL := help
 
