@@ -46,7 +46,10 @@ class Detections:
 
 
 def instances_in(
-    panoptic: NDArray[np.integer], segments: Mapping[int, dict[str, Any]], things: Sequence[int]
+    panoptic: NDArray[np.integer],
+    segments: Mapping[int, dict[str, Any]],
+    things: Sequence[int],
+    smallest_area: int = SMALLEST_AREA,
 ) -> Instances:
     """Return what a map [H,W] of segment ids shows of its countable segments.
 
@@ -54,6 +57,7 @@ def instances_in(
         panoptic: segment ids, perhaps flipped, scaled or cropped by an augmentation.
         segments: what is known about each id, as in `Frames.segments`.
         things: train ids of the countable categories; an instance's class is its category's place among them.
+        smallest_area: pixels below which a segment is left out.
     """
     class_of = {train_id: index for index, train_id in enumerate(things)}
     boxes, classes, masks = [], [], []
@@ -62,7 +66,7 @@ def instances_in(
         if segment is None or segment["is_crowd"] or segment["category"] not in class_of:
             continue
         mask = panoptic == identifier
-        if mask.sum() < SMALLEST_AREA:
+        if mask.sum() < smallest_area:
             continue
         boxes.append(mask_box(mask))
         classes.append(class_of[segment["category"]])

@@ -27,7 +27,8 @@ def load(text, tmp_path):
 
 
 def test_there_is_a_run_for_every_bundled_model():
-    assert set(available_runs()) == {"bisenet", "bisenet_camvid", "classifier", "detector", "faster_rcnn", "mask_rcnn"}
+    bundled = {"bisenet", "bisenet_camvid", "classifier", "detector", "faster_rcnn", "mask_rcnn"}
+    assert set(available_runs()) == bundled | {"backbone"}
     assert set(TASKS) == set(ARCHITECTURES)
 
 
@@ -66,7 +67,7 @@ def test_wrong_field_is_named(old, new, message, tmp_path):
 
 
 def test_missing_file_and_wrong_content_are_named(tmp_path):
-    with pytest.raises(ConfigError, match="expected one of bisenet, bisenet_camvid"):
+    with pytest.raises(ConfigError, match="expected one of backbone, bisenet"):
         load_config("resnet")
     with pytest.raises(ConfigError, match="expected a mapping of fields, found list"):
         load("- a", tmp_path)

@@ -21,7 +21,7 @@ def truth(frames):
     """The truth of the validation frames as if a model had found it."""
     found = []
     for panoptic, segments in zip(frames.panoptic, frames.segments, strict=True):
-        things = instances_in(panoptic, segments, frames.things)
+        things = instances_in(panoptic, segments, frames.things, smallest_area=1)
         masks = [rle.encode(np.asfortranarray(mask)) for mask in things.masks]
         found.append(Detections(things.boxes, np.ones(len(masks), np.float32), things.classes, masks))
     return found
