@@ -28,17 +28,22 @@ VALIDATION_BATCH = 64
 
 @dataclass(frozen=True)
 class Crop:
-    """Where an example is: a frame, a box xyxy in its pixels, the class, and whether the truth states it."""
+    """Where an example is: a frame, a box xyxy in its pixels, the class, and whether the truth states it.
+
+    `whole` says that the box stays clear of the frame's border: what lies beyond it may be the damaged part.
+    """
 
     frame: int
     box: tuple[float, float, float, float]
     label: int
     stated: bool
+    whole: bool
 
 
 class Classification(Task):
     """Crops of things, stretched to one size, with the attribute `condition` as class.
 
+    Parcels that the frame's border cuts are not trained on and are validated apart: the damage may lie beyond it.
     Things for which the scenes state no condition (those of the street) are never damaged there; they are trained as
     intact, so that the classifier stays quiet about them, and validated apart from the parcels.
     """
@@ -53,7 +58,7 @@ class Classification(Task):
             raise ConfigError(f"{config.name}: a classifier needs augmentation.crop, the (width, height) of its input")
         self.labels = LABELS
         self.input_size = config.augmentation.crop
-        self.crops = _mostly_stated(_crops(train))
+        self.crops = _mostly_stated([crop for crop in _crops(train) if crop.whole])
         self.validation_crops = _crops(validation)
         strength = config.augmentation.colour_jitter
         self.augment = v2.Compose(
@@ -79,7 +84,7 @@ class Classification(Task):
         return functional.cross_entropy(model(normalise(images, self.mean, self.std)).float(), labels)
 
     def validate(self, model: nn.Module) -> dict[str, float]:
-        """Return the accuracy on parcels, on each class of them, and on things without the attribute."""
+        """Return the accuracy on whole parcels, on each class of them, on cut ones, and on things of other kinds."""
         predicted = []
         for start in range(0, len(self.validation_crops), VALIDATION_BATCH):
             crops = self.validation_crops[start : start + VALIDATION_BATCH]
@@ -87,9 +92,10 @@ class Classification(Task):
             predicted.append(model(normalise(images, self.mean, self.std)).argmax(dim=1).cpu().numpy())
         labels = np.array([crop.label for crop in self.validation_crops])
         stated = np.array([crop.stated for crop in self.validation_crops])
+        whole = np.array([crop.whole for crop in self.validation_crops])
         correct = np.concatenate(predicted) == labels
-        groups = {"accuracy": stated, "accuracy/without_attribute": ~stated}
-        groups |= {f"accuracy/{name}": stated & (labels == index) for index, name in enumerate(LABELS)}
+        groups = {"accuracy": stated & whole, "accuracy/cut": stated & ~whole, "accuracy/without_attribute": ~stated}
+        groups |= {f"accuracy/{name}": stated & whole & (labels == index) for index, name in enumerate(LABELS)}
         return {name: float(correct[members].mean()) for name, members in groups.items() if members.any()}
 
     def _cut(self, frames: Frames, crop: Crop, *, jitter: float) -> Tensor:
@@ -122,6 +128,8 @@ def _crops(frames: Frames) -> list[Crop]:
             if segment["category"] not in frames.things or segment["is_crowd"]:
                 continue
             value = segment["attributes"].get(ATTRIBUTE)
+            box = mask_box(panoptic == identifier)
+            whole = min(box[:2]) > 0 and box[2] < frames.size[0] and box[3] < frames.size[1]
             label = LABELS.index(value or WITHOUT_ATTRIBUTE)
-            found.append(Crop(index, mask_box(panoptic == identifier), label, stated=value is not None))
+            found.append(Crop(index, box, label, stated=value is not None, whole=whole))
     return found

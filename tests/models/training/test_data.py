@@ -75,14 +75,17 @@ def test_confusion_matrix_counts_pixels_that_are_not_ignored():
     assert confusion_matrix(truth, predicted, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
 
 
-def test_classifier_sees_the_condition_that_the_scenes_state(frames, run_config):
+def test_classifier_learns_the_stated_condition_of_whole_things(frames, run_config):
     task = Classification(run_config("classifier"), **frames)
-    stated = [
-        segment["attributes"]["condition"]
-        for frame in frames["train"].segments
-        for segment in frame.values()
-        if segment["attributes"]
-    ]
+    stated = []
+    for panoptic, segments in zip(frames["train"].panoptic, frames["train"].segments, strict=True):
+        border = {*panoptic[0].tolist(), *panoptic[-1].tolist(), *panoptic[:, 0].tolist(), *panoptic[:, -1].tolist()}
+        stated += [
+            found["attributes"]["condition"]
+            for name, found in segments.items()
+            if found["attributes"] and name not in border
+        ]
+    assert stated
     assert sorted(task.labels[crop.label] for crop in task.crops if crop.stated) == sorted(stated)
     assert {task.labels[crop.label] for crop in task.crops if not crop.stated} == {"intact"}
     images, labels = task.batch(np.arange(3))
