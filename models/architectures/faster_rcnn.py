@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
 
-from models.architectures.feature_pyramid import detector_arguments, pyramid_backbone
+from models.architectures.feature_pyramid import decode_in_float32, detector_arguments, pyramid_backbone
 
 BOX_RESOLUTION = 7
 
@@ -29,9 +29,10 @@ def build_faster_rcnn(
         pyramid_channels: channels of every level of the feature pyramid.
         box_head_channels: width of the two fully connected layers of the box head.
     """
-    return FasterRCNN(
+    detector = FasterRCNN(
         pyramid_backbone(widths, pyramid_channels),
         box_head=TwoMLPHead(pyramid_channels * BOX_RESOLUTION**2, box_head_channels),
         box_predictor=FastRCNNPredictor(box_head_channels, num_classes + 1),
         **detector_arguments(input_size),
     )
+    return decode_in_float32(detector)

@@ -1,12 +1,16 @@
 """The backbone that both two-stage detectors share: a narrow ResNet-18 with a feature pyramid."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+from torch import Tensor, nn
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FasterRCNN
 
 from models.architectures.resnet import ResNet18
+
+Detector = TypeVar("Detector", bound=FasterRCNN)
 
 LEVELS = {"layer1": "0", "layer2": "1", "layer3": "2", "layer4": "3"}
 ANCHOR_SIZES = ((16,), (32,), (64,), (128,), (256,))
@@ -42,3 +46,20 @@ def detector_arguments(input_size: Sequence[int]) -> dict[str, Any]:
         "box_batch_size_per_image": 128,
         "box_detections_per_img": 100,
     }
+
+
+def decode_in_float32(detector: Detector) -> Detector:
+    """Let a two-stage detector decode its boxes in float32 where autocast computes the heads in bfloat16.
+
+    torchvision decodes in the type of the predicted offsets. In bfloat16 that rounds a coordinate of 300 pixels by
+    up to one pixel, and makes proposals without width, whose regression target is infinite.
+    """
+    for head in (detector.rpn.head, detector.roi_heads.box_predictor):
+        head.register_forward_hook(_as_float32)
+    return detector
+
+
+def _as_float32(_module: nn.Module, _inputs: Any, outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    return type(outputs)(_as_float32(_module, _inputs, output) for output in outputs)

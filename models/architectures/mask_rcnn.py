@@ -9,7 +9,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNN, MaskRCNNHeads, MaskRCNNPredictor
 
 from models.architectures.faster_rcnn import BOX_RESOLUTION
-from models.architectures.feature_pyramid import detector_arguments, pyramid_backbone
+from models.architectures.feature_pyramid import decode_in_float32, detector_arguments, pyramid_backbone
 
 
 def build_mask_rcnn(
@@ -31,7 +31,7 @@ def build_mask_rcnn(
         mask_head_channels: channels of the mask head's convolutions.
     """
     mask_channels = list(mask_head_channels)
-    return MaskRCNN(
+    detector = MaskRCNN(
         pyramid_backbone(widths, pyramid_channels),
         box_head=TwoMLPHead(pyramid_channels * BOX_RESOLUTION**2, box_head_channels),
         box_predictor=FastRCNNPredictor(box_head_channels, num_classes + 1),
@@ -39,3 +39,4 @@ def build_mask_rcnn(
         mask_predictor=MaskRCNNPredictor(mask_channels[-1], mask_channels[-1], num_classes + 1),
         **detector_arguments(input_size),
     )
+    return decode_in_float32(detector)

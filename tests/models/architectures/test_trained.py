@@ -74,3 +74,19 @@ def test_file_of_something_else_is_refused(tmp_path):
     torch.save({"weights": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="expected a trained model of format"):
         load_trained(tmp_path / "other.pt")
+
+
+@pytest.mark.parametrize("architecture", ["mask_rcnn", "faster_rcnn"])
+def test_boxes_are_decoded_in_float32_under_autocast(architecture):
+    model = trained(architecture).model.train()
+    proposals = []
+    model.roi_heads.register_forward_pre_hook(lambda _module, inputs: proposals.extend(inputs[1]))
+    targets = [
+        {"boxes": torch.tensor([[5.0, 5, 60, 50]]), "labels": torch.tensor([1]), "masks": torch.ones(1, 64, 96)}
+    ] * 2
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(list(IMAGES), targets)
+    assert {boxes.dtype for boxes in proposals} == {torch.float32}
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    rounded = torch.cat(proposals).bfloat16().float()
+    assert not torch.equal(rounded, torch.cat(proposals))
