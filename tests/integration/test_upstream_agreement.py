@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 from perception import PerceptionClient, Scene
@@ -53,7 +54,11 @@ def _upstream(weights: Path, task: str, photos: list[Path], monkeypatch: pytest.
         monkeypatch.setenv(name, value)
     from ultralytics import YOLO
 
-    model = YOLO(weights, task=task)
+    # This version of ultralytics wants a number there.
+    network = onnx.load(weights)
+    next(entry for entry in network.metadata_props if entry.key == "batch").value = "1"
+    onnx.save(network, home / weights.name)
+    model = YOLO(home / weights.name, task=task)
     return [
         model.predict(photo, conf=SCORE, iou=0.7, imgsz=640, max_det=300, device="cpu", verbose=False)[0]
         for photo in photos
