@@ -5,6 +5,8 @@ Run by the build of this package and by `make stubs`; what it writes is not comm
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
@@ -14,11 +16,14 @@ PROTOS = HERE.parents[1] / "protos"
 
 
 def generate() -> None:
-    """Writes the stubs into `perception/v1`. Raises `RuntimeError` with protoc's exit status when it fails."""
+    """Writes the stubs into `perception/v1`. Raises `RuntimeError` where protoc fails or its plugin is missing."""
     from grpc_tools import protoc
 
-    # protoc finds its mypy plugin on PATH; an isolated build has it beside its own interpreter only.
-    plugin = Path(sys.executable).parent / "protoc-gen-mypy_grpc"
+    # An isolated build has the plugin on PATH, an environment that is not activated beside its interpreter.
+    places = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    plugin = shutil.which("protoc-gen-mypy_grpc", path=places)
+    if plugin is None:
+        raise RuntimeError("protoc-gen-mypy_grpc is missing: install the package mypy-protobuf")
     arguments = [
         "protoc",
         f"--proto_path={PROTOS}",
@@ -26,7 +31,8 @@ def generate() -> None:
         f"--python_out={HERE}",
         f"--pyi_out={HERE}",
         f"--grpc_python_out={HERE}",
-        *([f"--plugin=protoc-gen-mypy_grpc={plugin}", f"--mypy_grpc_out=quiet:{HERE}"] if plugin.exists() else []),
+        f"--plugin=protoc-gen-mypy_grpc={plugin}",
+        f"--mypy_grpc_out=quiet:{HERE}",
         *(str(path) for path in sorted(PROTOS.glob("perception/v1/*.proto"))),
     ]
     status = protoc.main(arguments)
