@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -47,7 +47,9 @@ def up(
     if detach:
         _leave_running(options)
         return
-    with _reporting_errors(), running(options, console) as supervisor, _announced(options):
+    # The announcement ends after the stack, so that whoever waits for its end finds the ports free.
+    with _reporting_errors(), _announcement(options) as announce, running(options, console) as supervisor:
+        announce()
         _print_addresses(options)
         while True:
             supervisor.check()
@@ -150,20 +152,23 @@ def _state(options: StackOptions) -> Path:
 
 
 @contextmanager
-def _announced(options: StackOptions) -> Iterator[None]:
-    """Says in a file that the stack serves, and which process to stop.
+def _announcement(options: StackOptions) -> Iterator[Callable[[], object]]:
+    """Prepares the file that says which process to stop; calling what it gives shows the file to others.
 
     The file stays locked while this process lives, because the id alone may be another process's by tomorrow.
     """
     state = _state(options)
-    with state.open("w") as file:
+    draft = state.with_name(f"{state.name}.{os.getpid()}")
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    with draft.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         json.dump({"pid": os.getpid(), "profile": options.profile}, file)
         file.flush()
         try:
-            yield
+            yield lambda: draft.rename(state)
         finally:
-            state.unlink(missing_ok=True)
+            shown = not draft.exists()
+            (state if shown else draft).unlink(missing_ok=True)
 
 
 def _supervisor(state: Path) -> int | None:

@@ -96,7 +96,10 @@ def test_the_minimal_entry_is_complete(tmp_path: Path) -> None:
         ),
         ({"labels": []}, "labels: "),
         ({"labels": ["cat", "cat"]}, "labels: each may stand once, found twice: cat"),
-        ({"labels": "coco81"}, "labels: expected a list or one of camvid11, cityscapes19, coco80, imagenet1000"),
+        (
+            {"labels": "coco81"},
+            "labels: expected a list or one of camvid11, cityscapes19, coco80, demo, demo_things, imagenet1000",
+        ),
         ({"head": {"kind": "semantic"}}, "head: task detection needs kind two_stage or yolo, found semantic"),
         ({"head": {"kind": "yolo", "layout": "yolov8", "mask_size": 28}}, "a size for instance_segmentation alone"),
         ({"head": {"kind": "yolo", "layout": "yolov4"}}, "head.yolo.layout: Input should be 'yolov8'"),

@@ -18,7 +18,8 @@ ANNOUNCES = """
     from pathlib import Path
     from services.stack import cli
     cli._state = lambda options: Path(sys.argv[1])
-    with cli._announced(cli.StackOptions("demo", "auto", 50050)):
+    with cli._announcement(cli.StackOptions("demo", "auto", 50050)) as announce:
+        announce()
         print("announced", flush=True)
         time.sleep(float(sys.argv[2]))
 """
