@@ -60,7 +60,7 @@ def _upstream(weights: Path, task: str, photos: list[Path], monkeypatch: pytest.
     onnx.save(network, home / weights.name)
     model = YOLO(home / weights.name, task=task)
     return [
-        model.predict(photo, conf=SCORE, iou=0.7, imgsz=640, max_det=300, device="cpu", verbose=False)[0]
+        model.predict(photo, conf=SCORE, iou=0.7, imgsz=640, max_det=300, rect=False, device="cpu", verbose=False)[0]
         for photo in photos
     ]
 
