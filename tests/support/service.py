@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+# What grpcio itself prints where a call is cancelled in the moment in which its server stops.
+GRPC_CANCELLATION = re.compile(
+    r'Traceback \(most recent call last\):\n  File "src/python/grpcio/.*\nasyncio\.exceptions\.CancelledError\n'
+)
 
 
 class ServiceProcess:
@@ -54,7 +60,7 @@ class ServiceProcess:
 
     def records(self) -> list[dict[str, Any]]:
         """The lines that it logged."""
-        return [json.loads(line) for line in self.output().splitlines()]
+        return [json.loads(line) for line in GRPC_CANCELLATION.sub("", self.output()).splitlines()]
 
     def logged(self, message: str) -> dict[str, Any]:
         """The first record with that message; waits for it."""
