@@ -6,6 +6,7 @@ checks its arrays when it is built and raises `ValueError` with the shape it exp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -185,3 +186,10 @@ def _values(ids: NDArray[np.int32]) -> set[int]:
     if ends.size and (ends.min() < 0 or ends.max() > 65535):
         raise ValueError(f"Panoptic.ids: expected values 0..65535, got {ids.min()}..{ids.max()}")
     return set(np.flatnonzero(np.bincount(ends, minlength=1)).tolist())
+
+
+def labels_of(class_ids: Sequence[int] | NDArray[np.int32], labels: Sequence[str]) -> tuple[str, ...]:
+    """The label of each class id. Raises `ValueError` for an id that no label stands for."""
+    for class_id in class_ids:
+        _require("class id", 0 <= class_id < len(labels), f"below {len(labels)}", class_id)
+    return tuple(labels[class_id] for class_id in class_ids)
