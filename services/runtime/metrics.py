@@ -38,3 +38,11 @@ SEGMENTS = Histogram(
     "Segments in a fused scene.",
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200),
 )
+VIEWER_PAGES = Gauge("perception_viewer_pages", "Connections of pages to the viewer now.")
+VIEWER_UPSTREAMS = Gauge("perception_viewer_upstreams", "Cameras and lists of cameras that are watched now.")
+VIEWER_SCENES = Counter(
+    "perception_viewer_scenes_total",
+    "Scenes for the pages of the viewer: sent, or missed because a page was too slow.",
+    ("outcome",),
+)
+VIEWER_PICTURES = Counter("perception_viewer_pictures_total", "Dropped pictures answered, by HTTP status.", ("status",))
