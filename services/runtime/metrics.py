@@ -46,3 +46,30 @@ VIEWER_SCENES = Counter(
     ("outcome",),
 )
 VIEWER_PICTURES = Counter("perception_viewer_pictures_total", "Dropped pictures answered, by HTTP status.", ("status",))
+
+# Of the camera agent.
+CAMERA_STATE = Gauge(
+    "perception_camera_state", "1 for the state that a camera is in, 0 for the others.", ("camera", "state")
+)
+CAMERA_FRAMES = Counter(
+    "perception_camera_frames_total",
+    "What became of a camera's frames: perceived, dropped (by the gateway), skipped (never sent), error, or lost (with "
+    "a connection).",
+    ("camera", "result"),
+)
+CAMERA_RECONNECTS = Counter("perception_camera_reconnects_total", "How often a source was opened again.", ("camera",))
+CAMERA_LAST_FRAME_AGE = Gauge(
+    "perception_camera_last_frame_age_seconds", "Time since a camera's last frame arrived; NaN before.", ("camera",)
+)
+CAMERA_FRAME_RATE = Gauge(
+    "perception_camera_frames_per_second", "Frames that arrive from a source, over the last seconds.", ("camera",)
+)
+CAMERA_SCENE_RATE = Gauge(
+    "perception_camera_scenes_per_second", "Scenes of a camera's frames, over the last seconds.", ("camera",)
+)
+CAMERA_GATEWAY_CONNECTED = Gauge(
+    "perception_camera_gateway_connected", "1 when the gateway answers a camera's stream.", ("camera",)
+)
+CAMERA_SINK_DROPPED = Counter(
+    "perception_camera_sink_dropped_total", "Answers that a sink was too slow for.", ("camera", "sink")
+)

@@ -121,8 +121,10 @@ def subclasses(kind: type) -> set[type]:
 
 EXAMPLES: dict[str, errors.ServiceError] = {
     "InvalidInput": errors.InvalidInput("image.raw.stride", "is 3"),
+    "NotFound": errors.NotFound("camera", "no camera 'gate'"),
     "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9),
     "Overloaded": errors.Overloaded("no room", 0.25),
+    "Stopping": errors.Stopping(),
     "DeadlineExceeded": errors.DeadlineExceeded("inference"),
     "EngineUnavailable": errors.EngineUnavailable("yolo", "does not answer"),
     "ModelUnavailable": errors.ModelUnavailable("yolo", "not loaded"),
