@@ -73,3 +73,22 @@ CAMERA_GATEWAY_CONNECTED = Gauge(
 CAMERA_SINK_DROPPED = Counter(
     "perception_camera_sink_dropped_total", "Answers that a sink was too slow for.", ("camera", "sink")
 )
+
+# Camera streams at the gateway.
+STREAMS = Gauge("perception_streams", "Camera streams open now.")
+STREAM_FRAMES = Counter(
+    "perception_stream_frames_total",
+    "Frames of camera streams answered: result scene, error, superseded, too_old or already_answered.",
+    ("result",),
+)
+STREAM_ANSWER_AGE = Histogram(
+    "perception_stream_answer_age_seconds",
+    "Time from a frame's capture to its scene.",
+    buckets=LATENCY_BUCKETS,
+)
+STREAM_FRAMES_AT_WORK = Gauge("perception_stream_frames_at_work", "Frames of camera streams at work now.")
+STREAM_DEGRADATION = Gauge(
+    "perception_stream_degradation",
+    "What a camera's scenes leave out to keep the deadline: 0 nothing, 1 attributes, 2 instance masks too.",
+    ("camera",),
+)
