@@ -101,7 +101,7 @@ export class CameraList {
     const detail = element("span", { class: "hint" });
     const name = element("span", { class: "name" }, camera.camera);
     const agent = several ? [element("span", { class: "hint" }, camera.agent)] : [];
-    const button = element("button", { type: "button" }, name, state, ...agent, detail);
+    const button = element("button", { type: "button" }, name, ...agent, state, detail);
     button.addEventListener("click", () => this.#choose(camera));
     return { item: element("li", {}, button), button, state, detail };
   }

@@ -63,12 +63,12 @@ export class Latency {
     ];
     if (status) {
       numbers.push(
-        ["Source frames", rate(status.source_frames_per_second ?? 0)],
+        ["Source", rate(status.source_frames_per_second ?? 0)],
         ["Scenes", rate(status.scenes_per_second ?? 0)],
         ["Shown here", rate(shown)],
         ["Missed here", this.#missed.toLocaleString("en")],
-        ["Dropped frames", (status.dropped ?? 0).toLocaleString("en")],
-        ["Failed frames", (status.failed ?? 0).toLocaleString("en")],
+        ["Dropped", (status.dropped ?? 0).toLocaleString("en")],
+        ["Failed", (status.failed ?? 0).toLocaleString("en")],
         ["Reconnects", (status.reconnects ?? 0).toLocaleString("en")],
         ["Gateway", status.gateway_connected ? "connected" : "not connected"],
       );
@@ -91,7 +91,7 @@ export class Latency {
     const style = getComputedStyle(canvas);
     const [ink, line] = [style.color, style.getPropertyValue("border-top-color")];
     const accent = style.getPropertyValue("outline-color");
-    const area = { left: 44, top: 8, right: width - 4, bottom: height - 18 };
+    const area = { left: 48, top: 8, right: width - 4, bottom: height - 18 };
     const most = ages.length ? ages[ages.length - 1] : 100;
     const step = STEPS.find((candidate) => most / candidate <= 3) ?? most;
     const top = step * Math.max(1, Math.ceil(most / step));

@@ -2,7 +2,7 @@
 
 import { CameraList, cameraKey, stateName } from "./cameras.js";
 import { Connection, socketAddress } from "./connection.js";
-import { announce, byId, element, remember, remembered, write } from "./dom.js";
+import { announce, byId, duration, element, remember, remembered, write } from "./dom.js";
 import { listen, toggleHelp } from "./keyboard.js";
 import { Latency } from "./latency.js";
 import { drawDetails, Legend, Stages } from "./panels.js";
@@ -111,6 +111,7 @@ function pick(segment) {
 /** Picks the segment `step` places after the one that is picked. */
 function pickNeighbour(step) {
   const segments = view.scene?.segments.filter(({ category }) => !layers.hidden.has(category)) ?? [];
+  segments.sort((a, b) => b.is_thing - a.is_thing || b.area - a.area);
   if (!segments.length) return;
   const at = segments.findIndex(({ id }) => id === picked?.segment.id);
   const next = at < 0 ? (step > 0 ? 0 : segments.length - 1) : (at + step + segments.length) % segments.length;
@@ -143,7 +144,7 @@ function drawState(status) {
   const state = byId("state");
   state.hidden = !status?.state;
   byId("rates").hidden = !view.scene;
-  if (view.scene) write(byId("rates"), `${view.scene.image_size.width} × ${view.scene.image_size.height} pixels`);
+  if (view.scene) write(byId("rates"), sceneText(view.scene, status));
   const streams = !status || status.state === "streaming";
   byId("frame").classList.toggle("stale", !streams);
   if (status?.state) {
@@ -155,8 +156,13 @@ function drawState(status) {
   write(byId("notice"), notice);
 }
 
+function sceneText({ image_size: size, age }, status) {
+  const rate = status ? [`${status.scenes_per_second?.toFixed(1)} scenes/s`] : [];
+  return [`${size.width} × ${size.height}`, ...rate, duration(age)].join(" · ");
+}
+
 function frameNotice(status) {
-  if (paused) return "Paused. Press space to go on.";
+  if (paused) return "Paused.";
   if (status && status.gateway_connected === false) return "The gateway does not answer.";
   return shown.notice;
 }
@@ -262,12 +268,12 @@ function setUpKeyboard() {
     if (camera) watch(camera);
   };
   listen([
-    { keys: ["j", "ArrowDown"], shown: ["j", "↓"], text: "Next camera", run: () => another(1) },
-    { keys: ["k", "ArrowUp"], shown: ["k", "↑"], text: "Camera before", run: () => another(-1) },
+    { keys: ["j"], shown: ["j"], text: "Next camera", run: () => another(1) },
+    { keys: ["k"], shown: ["k"], text: "Previous camera", run: () => another(-1) },
     { keys: ["n", "ArrowRight"], shown: ["n", "→"], text: "Next segment", run: () => pickNeighbour(1) },
-    { keys: ["N", "ArrowLeft"], shown: ["N", "←"], text: "Segment before", run: () => pickNeighbour(-1) },
+    { keys: ["N", "ArrowLeft"], shown: ["N", "←"], text: "Previous segment", run: () => pickNeighbour(-1) },
     { keys: ["Escape"], shown: ["Esc"], text: "No segment", run: () => pick(null) },
-    { keys: [" "], shown: ["Space"], text: "Pause, go on", run: () => setPaused(!paused) },
+    { keys: [" ", "."], shown: ["Space", "."], text: "Pause or go on", run: () => setPaused(!paused) },
     ...layerKeys,
     { keys: ["+", "="], shown: ["+"], text: "More opaque", run: () => setOpacity(100 * layers.opacity + 10) },
     { keys: ["-"], shown: ["-"], text: "Less opaque", run: () => setOpacity(100 * layers.opacity - 10) },

@@ -29,10 +29,7 @@ export function paintOverlay(canvas, scene, isHidden, opacity, selected) {
 /** The colour of a segment, as 0xRRGGBB: its category's; things of one category differ by shade. */
 export function shade({ color, is_thing: isThing, track, id }) {
   if (!isThing) return color;
-  const number = track?.id ?? id;
-  const toward = number % 2 ? 255 : 0;
-  const mixed = channels(color).map((value) => Math.round(value + (toward - value) * 0.1 * (number % 5)));
-  return (mixed[0] << 16) | (mixed[1] << 8) | mixed[2];
+  return lighter(color, 0.12 * ((track?.id ?? id) % 5));
 }
 
 /** Red, green and blue of 0xRRGGBB. */
@@ -49,14 +46,33 @@ function colours(segments, isHidden, opacity, selected) {
     const strength = stands ? opacity : opacity * FAINT;
     const color = shade(segment);
     fill[segment.id] = pixel(color, strength);
-    if (segment.is_thing) outline[segment.id] = pixel(lighter(color), Math.min(1, 1.7 * strength));
+    if (segment.is_thing) outline[segment.id] = pixel(lighter(color, 0.6), Math.min(1, 1.7 * strength));
   }
   return { fill, outline };
 }
 
-function lighter(color) {
-  const [red, green, blue] = channels(color).map((value) => Math.round(value + (255 - value) * 0.6));
+/** A colour mixed with white; part: 0 leaves it as it is. */
+function lighter(color, part) {
+  const [red, green, blue] = channels(color).map((value) => Math.round(value + (255 - value) * part));
   return (red << 16) | (green << 8) | blue;
+}
+
+/** The colour, lightened as far as dark letters on it and thin lines on a dark picture need. */
+export function readable(color) {
+  for (let part = 0; part < 1; part += 0.1) {
+    const candidate = lighter(color, part);
+    if (luminance(candidate) > 0.22) return candidate;
+  }
+  return 0xffffff;
+}
+
+/** Relative luminance, 0 to 1, as WCAG 2.2 defines it. */
+function luminance(color) {
+  const [red, green, blue] = channels(color).map((value) => {
+    const part = value / 255;
+    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
 function pixel(color, strength) {

@@ -129,7 +129,7 @@ export class Stages {
     const longest = Math.max(1, ...[...this.#smoothed.values()].flatMap(({ stages }) => [...stages.values()]));
     const bodies = [...this.#smoothed].map(([task, { state, reason, stages }]) => {
       const note = state === "ok" ? "" : words(state);
-      const title = element("th", { scope: "rowgroup", colspan: "2", title: reason || null }, words(task), " ");
+      const title = element("th", { scope: "rowgroup", colspan: "3", title: reason || null }, words(task), " ");
       if (note) title.append(element("span", { class: state === "skipped" ? "hint" : "trouble" }, note));
       const rows = [...stages].map(([stage, milliseconds]) => stageRow(stage, milliseconds, longest));
       return element("tbody", {}, element("tr", {}, title), ...rows);
@@ -143,8 +143,13 @@ export class Stages {
 }
 
 function stageRow(stage, milliseconds, longest) {
-  const bar = element("span", { class: "bar", "aria-hidden": "true" });
+  const bar = element("span", { class: "bar" });
   bar.style.width = `${(100 * milliseconds) / longest}%`;
-  const time = element("td", {}, bar, element("span", {}, duration(milliseconds)));
-  return element("tr", {}, element("th", { scope: "row" }, words(stage)), time);
+  return element(
+    "tr",
+    {},
+    element("th", { scope: "row" }, words(stage)),
+    element("td", { class: "bars", "aria-hidden": "true" }, bar),
+    element("td", {}, duration(milliseconds)),
+  );
 }

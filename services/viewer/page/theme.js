@@ -1,6 +1,6 @@
 /** Dark and light: as the system says, or as a person chose. */
 
-import { byId, remember, remembered, write } from "./dom.js";
+import { byId, remember, remembered } from "./dom.js";
 
 const THEMES = ["system", "light", "dark"];
 
@@ -19,6 +19,7 @@ export function nextTheme() {
 
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  write(byId("theme"), `Theme: ${theme}`);
+  byId("theme").setAttribute("aria-label", `Theme: ${theme}`);
+  byId("theme").title = `Theme: ${theme}`;
   remember("theme", theme);
 }

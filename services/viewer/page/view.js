@@ -1,11 +1,13 @@
 /** The picture with its scene drawn over it. */
 
-import { channels, paintOverlay, shade } from "./overlay.js";
+import { channels, paintOverlay, readable, shade } from "./overlay.js";
 import { segmentAt } from "./scene.js";
 
 const TRAIL_MILLISECONDS = 3000;
 const MOST_PIXEL_RATIO = 2;
 const FONT = '600 12px system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
+const SMALL_FONT = FONT.replace("12px", "10px");
+const NARROW = 480;
 
 export class View {
   #canvas;
@@ -126,24 +128,25 @@ export class View {
     const shown = this.#scene.segments.filter(
       (segment) => !this.#isHidden(segment) && (segment.is_thing || segment.id === this.#selected),
     );
-    // Large things first, so that the names of small ones stay readable.
+    // Large things first, so that small ones stay visible.
     shown.sort((a, b) => b.area - a.area);
+    const labels = [];
     for (const segment of shown) {
       const [left, top, right, bottom] = segment.box;
       const box = [left * scaleX, top * scaleY, (right - left) * scaleX, (bottom - top) * scaleY];
-      const color = shade(segment);
+      const color = readable(shade(segment));
       const isSelected = segment.id === this.#selected;
       if (this.#layers.tracks && segment.track) this.#drawTrail(context, segment.track.id, color, scaleX, scaleY);
       if (this.#layers.boxes || isSelected) drawBox(context, box, color, isSelected);
-      const label = this.#label(segment);
-      if (label) drawLabel(context, box, color, label, this.#canvas.clientWidth);
+      labels.push({ text: this.#label(segment), box, color, isSelected });
     }
+    drawLabels(context, labels, this.#canvas.clientWidth);
   }
 
-  #label({ category, score, track }) {
-    const name = this.#layers.labels ? `${category} ${Math.round(100 * score)}%` : "";
+  #label({ category, track }) {
+    const name = this.#layers.labels ? category : "";
     const identity = this.#layers.tracks && track ? `#${track.id}` : "";
-    return [identity, name].filter(Boolean).join(" ");
+    return [name, identity].filter(Boolean).join(" ");
   }
 
   #drawTrail(context, id, color, scaleX, scaleY) {
@@ -171,26 +174,27 @@ function drawBox(context, [x, y, width, height], color, isSelected) {
   context.strokeRect(x, y, width, height);
 }
 
-/** A name above the box, or inside of it where there is no room above. */
-function drawLabel(context, [x, y], color, text, width) {
-  context.font = FONT;
-  const [wide, high] = [context.measureText(text).width + 10, 18];
-  const left = Math.max(0, Math.min(x, width - wide));
-  const top = y >= high ? y - high : y;
-  context.fillStyle = `rgb(${channels(color)})`;
-  context.beginPath();
-  context.roundRect(left, top, wide, high, 4);
-  context.fill();
-  context.fillStyle = isLight(color) ? "#10151c" : "#fff";
+/** Names above their boxes, or inside of them; the one picked out first, then large things, each where there is room. */
+function drawLabels(context, labels, width) {
+  context.font = width < NARROW ? SMALL_FONT : FONT;
   context.textBaseline = "middle";
-  context.fillText(text, left + 5, top + high / 2 + 0.5);
+  const high = width < NARROW ? 15 : 18;
+  const taken = [];
+  for (const { text, box, color } of labels.sort((a, b) => b.isSelected - a.isSelected)) {
+    if (!text) continue;
+    const wide = context.measureText(text).width + 10;
+    const left = Math.max(0, Math.min(box[0], width - wide));
+    const places = [box[1] - high, box[1], box[1] + box[3]].map((top) => [left, top, left + wide, top + high]);
+    const place = places.find((free) => free[1] >= 0 && !taken.some((other) => overlap(free, other)));
+    if (!place) continue;
+    taken.push(place);
+    context.fillStyle = `rgb(${channels(color)})`;
+    context.beginPath();
+    context.roundRect(left, place[1], wide, high, 4);
+    context.fill();
+    context.fillStyle = "#10151c";
+    context.fillText(text, left + 5, place[1] + high / 2 + 0.5);
+  }
 }
 
-/** Whether dark letters read better on a colour; relative luminance as WCAG 2.2 defines it. */
-function isLight(color) {
-  const [red, green, blue] = channels(color).map((value) => {
-    const part = value / 255;
-    return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
-  });
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.18;
-}
+const overlap = (a, b) => a[0] < b[2] && b[0] < a[2] && a[1] < b[3] && b[1] < a[3];
