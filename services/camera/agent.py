@@ -57,7 +57,7 @@ class RunningCamera:
         self.watchers = Watchers()
         self.status = CameraStatus(settings.name, self.watchers.changed)
         self._camera = Camera(settings, self.status, random)
-        self._stream = GatewayStream(stub, settings, self._camera, self.status, self._answered, random)
+        self._stream = GatewayStream(stub, settings, self._camera, self.status, self._room, self._answered, random)
         is_lossless = settings.capture_options().is_lossless
         self._sinks = [
             SinkWriter(settings.name, kind, sink, is_lossless=is_lossless) for kind, sink in _open_sinks(settings)
@@ -74,14 +74,16 @@ class RunningCamera:
             streaming = group.create_task(self._stream.run())
             await asyncio.wait((self._following,))
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_ANSWERS_SECONDS if self._is_stopping else None):
+                async with asyncio.timeout(self._patience()):
                     await streaming
             for sink in self._sinks:
-                await sink.end()
+                sink.end()
         self.watchers.end()
 
     def stop(self) -> None:
         """Ends the camera; `run` then comes to its end."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         if self.status.state != camera_pb2.CAMERA_STATE_ENDED:
             self.status.enter(camera_pb2.CAMERA_STATE_ENDED, "the agent is stopping")
@@ -89,7 +91,17 @@ class RunningCamera:
         if self._following is not None:
             self._following.cancel()
 
-    async def _answered(self, answer: perception_pb2.PerceiveStreamResponse, sent: SentFrame) -> None:
+    def _patience(self) -> float | None:
+        """Seconds to wait for the last answers; None: until they have come."""
+        if not self._is_stopping:
+            return None
+        return _LAST_ANSWERS_SECONDS if self.status.is_connected else 0.0
+
+    async def _room(self) -> None:
+        for sink in self._sinks:
+            await sink.room()
+
+    def _answered(self, answer: perception_pb2.PerceiveStreamResponse, sent: SentFrame) -> None:
         match answer.WhichOneof("result"):
             case "scene":
                 self.status.perceived()
@@ -99,7 +111,7 @@ class RunningCamera:
                 self.status.failed()
         self.watchers.answered(answer, sent)
         for sink in self._sinks:
-            await sink.add(answer, sent)
+            sink.add(answer, sent)
 
 
 class Agent:

@@ -65,6 +65,11 @@ class Camera:
         self._has_ended = True
         self._hand_over(None)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no frame will come any more."""
+        return self._has_ended and self._kept is None
+
     async def next_frame(self) -> CameraFrame | None:
         """The newest frame that was not handed over before; waits for one. None once the source has ended."""
         if self._kept is not None:
@@ -72,10 +77,15 @@ class Camera:
             return frame
         if self._has_ended:
             return None
-        self._answer = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[CameraFrame | None] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         self._asked.set()
         try:
-            return await self._answer
+            return await answer
+        except asyncio.CancelledError:
+            if answer.done() and not answer.cancelled():  # it came in the same moment
+                self._keep(answer.result())
+            raise
         finally:
             self._asked.clear()
             self._answer = None
@@ -133,5 +143,10 @@ class Camera:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(frame)
             self._asked.clear()
-        elif self._is_lossless:
-            self._kept = frame  # who asked has gone; the next one gets it
+        else:
+            self._keep(frame)
+
+    def _keep(self, frame: CameraFrame | None) -> None:
+        """Who asked for the frame has gone: of a lossless source the next one gets it."""
+        if self._is_lossless:
+            self._kept = frame

@@ -32,7 +32,7 @@ errors = Console(stderr=True)
 Config = Annotated[Path, typer.Argument(help="The agent's file; docs/cameras.md describes every key.")]
 
 _DRAIN_SECONDS = 5.0
-_CONNECT_SECONDS = 10.0
+_CONNECT_SECONDS = 5.0
 
 
 @app.command()

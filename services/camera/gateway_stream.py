@@ -40,7 +40,8 @@ class SentFrame:
     sent_at: float
 
 
-Answered = Callable[[perception_pb2.PerceiveStreamResponse, SentFrame], Awaitable[None]]
+Room = Callable[[], Awaitable[None]]
+Answered = Callable[[perception_pb2.PerceiveStreamResponse, SentFrame], None]
 
 
 class _BrokenOff(Exception):
@@ -48,7 +49,8 @@ class _BrokenOff(Exception):
 
 
 class GatewayStream:
-    """One camera's stream; `answered` gets every answer with its frame, in order.
+    """One camera's stream: waits until there is `room` for another answer, sends the camera's next frame, and hands
+    every answer with its frame to `answered`, in order.
 
     After a break-off the stream resumes: a live camera goes on with its newest frame, and what was unanswered counts as
     lost; a lossless source sends its unanswered frames again.
@@ -60,12 +62,14 @@ class GatewayStream:
         settings: CameraSettings,
         camera: Camera,
         status: CameraStatus,
+        room: Room,
         answered: Answered,
         random: Random,
     ) -> None:
         self._stub = stub
         self._settings = settings
         self._camera = camera
+        self._room = room
         self._status = status
         self._answered = answered
         self._backoff = Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS, random)
@@ -89,6 +93,8 @@ class GatewayStream:
             finally:
                 self._status.gateway(is_connected=False)
                 self._forget_unanswered()
+            if self._camera.is_over and not self._unanswered:
+                return
             self._backoff.worked(time.monotonic() - started)
             delay = self._backoff.next_seconds()
             log.warning(
@@ -137,7 +143,7 @@ class GatewayStream:
                 raise _BrokenOff(f"an answer to frame {answer.sequence}, which is not waiting for one")
             self._last_answered = answer.sequence
             self._has_room.set()
-            await self._answered(answer, sent)
+            self._answered(answer, sent)
         if self._unanswered or not self._has_sent_all:
             raise _BrokenOff("the gateway ended the stream")
 
@@ -150,6 +156,7 @@ class GatewayStream:
                 raise _BrokenOff(f"no answer to frame {oldest.sequence} for {_ANSWER_SECONDS:.0f} s")
 
     async def _wait_for_room(self) -> None:
+        await self._room()
         while len(self._unanswered) >= self._most_unanswered:
             self._has_room.clear()
             await self._has_room.wait()

@@ -84,9 +84,13 @@ class ScenesSettings(_Part):
 
     @classmethod
     def read(cls, source: str) -> ScenesSettings:
-        """Raises `ValueError` (pydantic's) for a source that is none."""
+        """The scenes of a source. Raises `ValueError` for one that is none."""
         parts = urlsplit(source)
-        return cls.model_validate({"world": parts.path, **dict(parse_qsl(parts.query, keep_blank_values=True))})
+        values = {"world": parts.path, **dict(parse_qsl(parts.query, keep_blank_values=True))}
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(f"{source}: {'; '.join(_mistakes(error, values))}") from None
 
 
 class CameraSettings(_Part):
@@ -169,10 +173,12 @@ class AgentSettings(_Part):
     port: int = Field(50060, ge=0, le=65535)
     metrics_port: int = Field(9060, ge=0, le=65535)
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    cameras: tuple[CameraSettings, ...] = Field(min_length=1)
+    cameras: tuple[CameraSettings, ...]
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> AgentSettings:
+    def _some_and_none_twice(self) -> AgentSettings:
+        if not self.cameras:
+            raise ValueError("cameras: expected at least one")
         for what, values in (
             ("cameras of one name", [camera.name for camera in self.cameras]),
             ("sinks of one path", [str(sink.path.resolve()) for camera in self.cameras for sink in camera.sinks]),

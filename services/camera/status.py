@@ -36,7 +36,7 @@ class CameraStatus:
 
     def __init__(self, name: str, on_change: Callable[[], None] = lambda: None) -> None:
         self.name = name
-        self._on_change = on_change
+        self._on_change: Callable[[], None] = lambda: None
         self._message = camera_pb2.CameraStatus(name=name)
         self._source_rate = Rate()
         self._scene_rate = Rate()
@@ -52,11 +52,17 @@ class CameraStatus:
         metrics.CAMERA_SCENE_RATE.labels(name).set_function(self._scene_rate.per_second)
         metrics.CAMERA_GATEWAY_CONNECTED.labels(name).set(0)
         self.enter(camera_pb2.CAMERA_STATE_CONNECTING)
+        self._on_change = on_change
 
     @property
     def state(self) -> State:
         """What the camera is doing."""
         return self._message.state
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the gateway answers."""
+        return self._message.gateway_connected
 
     def enter(self, state: State, reason: str = "", retry_time: float | None = None) -> None:
         """The camera is in this state from now on; says why, and when it is tried again."""

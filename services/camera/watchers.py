@@ -90,6 +90,10 @@ class Watchers:
         finally:
             self._watchers.discard(watcher)
 
+    def count(self) -> int:
+        """How many watch now."""
+        return len(self._watchers)
+
     def changed(self) -> None:
         """The camera's state has changed."""
         for watcher in self._watchers:

@@ -92,7 +92,8 @@ class Thinning:
     def keeps(self, capture_time: float) -> bool:
         """Whether to keep the frame taken then, in seconds."""
         # A frame that is a little early, because clocks jitter, is kept: half of a 30 fps camera is 15 fps.
-        if capture_time < self._due - self._interval / 4:
+        if capture_time < self._due - self._interval / 10:
             return False
-        self._due = max(self._due + self._interval, capture_time)
+        has_fallen_behind = capture_time >= self._due + self._interval
+        self._due = (capture_time if has_fallen_behind else self._due) + self._interval
         return True

@@ -130,6 +130,8 @@ class Capture:
                 is_cut = False
             self._idle_since = time.monotonic()
             self._check_stop()
+        if self._options.is_lossless:
+            self._wait_until_taken()
 
     def _date(self, frame: RawFrame, clock: CaptureClock, pace: Pace, *, is_cut: bool) -> Taken:
         """The frame with its capture time; of a file, once it is due."""
@@ -143,14 +145,18 @@ class Capture:
     def _put(self, taken: Taken) -> None:
         with self._changed:
             if self._options.is_lossless:
-                self._changed.wait_for(lambda: self._frame is None or self._stopping.is_set())
-            self._check_stop()
+                self._wait_until_taken()
             if self._frame is not None:
                 self._skipped += 1
                 # What is left out may be the cut itself, which the next frame then stands for.
                 taken = replace(taken, is_cut=taken.is_cut or self._frame.is_cut)
             self._frame = taken
             self._changed.notify_all()
+
+    def _wait_until_taken(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._frame is None or self._stopping.is_set())
+        self._check_stop()
 
     def _sleep(self, seconds: float) -> None:
         self._stopping.wait(seconds)

@@ -14,7 +14,8 @@ from services.camera.gateway_stream import SentFrame
 from services.camera.sinks.base import Answer
 
 _TIME_BASE = Fraction(1, 1000)
-_OPTIONS = {"preset": "veryfast", "crf": "23"}
+# Without B-frames, because fragments cannot say that the first picture comes later than the first byte.
+_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0"}
 _FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 """A fragment for each key frame: all but the last seconds can be played even when the agent was killed."""
 _KEY_FRAME_EVERY = 50

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 from perception.v1 import perception_pb2
@@ -42,36 +43,44 @@ class SinkWriter:
         self._sink = sink
         self._is_lossless = is_lossless
         self._dropped = metrics.CAMERA_SINK_DROPPED.labels(camera, kind)
-        self._waiting: asyncio.Queue[tuple[Answer, SentFrame] | None] = asyncio.Queue(_WAITING)
+        self._waiting: asyncio.Queue[tuple[Answer, SentFrame] | None] = asyncio.Queue()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
         self._has_failed = False
 
-    async def add(self, answer: Answer, sent: SentFrame) -> None:
+    def add(self, answer: Answer, sent: SentFrame) -> None:
         """Passes an answer on, or leaves it out where the sink is too slow or has failed."""
-        if self._is_lossless and not self._has_failed:
-            await self._waiting.put((answer, sent))
-            return
-        try:
-            self._waiting.put_nowait((answer, sent))
-        except asyncio.QueueFull:
+        if self._has_failed or not (self._is_lossless or self._has_room.is_set()):
             self._dropped.inc()
+            return
+        self._waiting.put_nowait((answer, sent))
+        if self._waiting.qsize() >= _WAITING:
+            self._has_room.clear()
 
-    async def end(self) -> None:
+    async def room(self) -> None:
+        """Waits, of a lossless camera, until the sink keeps up: so many answers wait for it at most."""
+        if self._is_lossless:
+            await self._has_room.wait()
+
+    def end(self) -> None:
         """No answer comes any more."""
-        await self._waiting.put(None)
+        self._waiting.put_nowait(None)
 
     async def run(self) -> None:
         """Writes until the end, then completes the file."""
         while (item := await self._waiting.get()) is not None:
+            if self._waiting.qsize() < _WAITING:
+                self._has_room.set()
             if self._has_failed:
                 self._dropped.inc()
-                continue
-            await self._guarded(self._sink.add, *item)
+            else:
+                await self._guarded(self._sink.add, *item)
         if not self._has_failed:
             await self._guarded(self._sink.close)
 
-    async def _guarded(self, work: object, *arguments: object) -> None:
+    async def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         try:
-            await asyncio.to_thread(work, *arguments)  # type: ignore[arg-type]
+            await asyncio.to_thread(work, *arguments)
         except Exception as error:  # of a disk, an encoder or a malformed answer: none is the camera's concern
             self._has_failed = True
             log.exception("sink given up", extra={"camera": self._camera, "sink": self._kind, "error": str(error)})
