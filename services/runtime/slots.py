@@ -29,12 +29,12 @@ class Slots:
         try:
             await granted
         except asyncio.CancelledError:
-            if granted.cancelled():
+            if not granted.cancelled():
+                self.give_back()
+            elif entry in self._waiting:
                 # Not left to be skipped later: behind those who always come first, such entries would pile up.
                 self._waiting.remove(entry)
                 heapq.heapify(self._waiting)
-            else:
-                self.give_back()
             raise
 
     def give_back(self) -> None:
