@@ -49,17 +49,18 @@ class CameraAgent:
             answer = await self._stub.ListCameras(camera_pb2.ListCamerasRequest(), timeout=_ANSWER_SECONDS)
         except grpc.aio.AioRpcError as error:
             reason = f"{self.address}: {_describe(error)}"
-            lost = [{**last, "state": UNREACHABLE, "reason": reason, "retry_time": None} for last in self._last]
-            return {"address": self.address, "reason": reason, "cameras": lost}
+            return {"address": self.address, "reason": reason, "cameras": [_lost(last, reason) for last in self._last]}
         self._last = [camera(status) for status in answer.cameras]
         return {"address": self.address, "reason": "", "cameras": self._last}
 
     async def watch(self, name: str) -> AsyncIterator[Message]:
-        """What a camera sees, for ever: a call that breaks off is told of and made again."""
+        """What a camera sees, for ever: a call that breaks off is told of, and one that ends is made again as well.
+
+        An agent ends the call with the camera; the list of cameras tells when it is back.
+        """
         request = camera_pb2.WatchCameraRequest(camera=name, include_picture=True)
         number = 0
         while True:
-            reason = "the agent ended the call"
             call = self._stub.WatchCamera(request)
             try:
                 async for response in call:
@@ -70,11 +71,10 @@ class CameraAgent:
                         status = status_message(camera(response.status), frame_notice(response.answer))
                         yield Message("status", status)
             except grpc.aio.AioRpcError as error:
-                reason = _describe(error)
+                lost = {"name": name, "state": UNREACHABLE, "reason": f"{self.address}: {_describe(error)}"}
+                yield Message("status", status_message(lost))
             finally:
                 call.cancel()
-            lost = {"name": name, "state": UNREACHABLE, "reason": f"{self.address}: {reason}"}
-            yield Message("status", status_message(lost))
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def close(self) -> None:
@@ -107,6 +107,12 @@ class CameraAgents:
     async def close(self) -> None:
         """Closes every agent's channel."""
         await asyncio.gather(*(agent.close() for agent in self._agents.values()))
+
+
+def _lost(last: Json, reason: str) -> Json:
+    """A camera of an agent that does not answer: its counts are the last that are known, its rates are not known."""
+    unknown = {"retry_time": None, "gateway_connected": None, "source_frames_per_second": 0.0, "scenes_per_second": 0.0}
+    return {**last, **unknown, "state": UNREACHABLE, "reason": reason}
 
 
 def _describe(error: grpc.aio.AioRpcError) -> str:

@@ -15,7 +15,7 @@ app = typer.Typer(help="The page on which a person watches cameras.", invoke_wit
 @app.callback()
 def viewer(
     agents: Annotated[str, typer.Option(help="Addresses of the camera agents, separated by commas.")] = (
-        "localhost:50070"
+        "localhost:50060"
     ),
     gateway: Annotated[str, typer.Option(help="Address of the gateway, which perceives dropped pictures.")] = (
         "localhost:50050"

@@ -40,7 +40,8 @@ async def _serve(settings: ViewerSettings) -> None:
     except OSError as error:
         raise SystemExit(f"METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port}: {error}") from None
     port = runner.addresses[0][1]
-    log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port})
+    address = f"http://{settings.host}:{port}"
+    log.info("serving", extra={"address": address, "port": port, "metrics_port": metrics_server.server_port})
 
     await stop.wait()
     log.info("draining", extra={"seconds": settings.drain_seconds})

@@ -15,9 +15,9 @@ class ViewerSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all, as in a container.")
     port: int = Field(8080, ge=0, le=65535, description="HTTP port of the page; 0 takes a free one.")
-    metrics_port: int = Field(9090, ge=0, le=65535, description="HTTP port of /metrics; 0 takes a free one.")
+    metrics_port: int = Field(9080, ge=0, le=65535, description="HTTP port of /metrics; 0 takes a free one.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    camera_agents: str = Field("localhost:50070", description="Addresses of the camera agents.")
+    camera_agents: str = Field("localhost:50060", description="Addresses of the camera agents.")
     gateway_url: str = Field("", description="Address of the gateway; without one no pictures can be dropped.")
     allowed_origins: str = Field(
         "", description="Origins besides the page's own, such as https://cameras.example.org behind a proxy."

@@ -70,7 +70,7 @@ export class Latency {
         ["Dropped", (status.dropped ?? 0).toLocaleString("en")],
         ["Failed", (status.failed ?? 0).toLocaleString("en")],
         ["Reconnects", (status.reconnects ?? 0).toLocaleString("en")],
-        ["Gateway", status.gateway_connected ? "connected" : "not connected"],
+        ["Gateway", { true: "connected", false: "not connected" }[status.gateway_connected] ?? "unknown"],
       );
     }
     const list = byId("numbers");

@@ -143,6 +143,7 @@ function drawPanels() {
 function drawState(status) {
   const state = byId("state");
   state.hidden = !status?.state;
+  byId("pause").hidden = !status;
   byId("rates").hidden = !view.scene;
   if (view.scene) write(byId("rates"), sceneText(view.scene, status));
   const streams = !status || status.state === "streaming";
@@ -157,8 +158,10 @@ function drawState(status) {
 }
 
 function sceneText({ image_size: size, age }, status) {
-  const rate = status ? [`${status.scenes_per_second?.toFixed(1)} scenes/s`] : [];
-  return [`${size.width} × ${size.height}`, ...rate, duration(age)].join(" · ");
+  const parts = [`${size.width} × ${size.height}`];
+  if (status?.state === "streaming") parts.push(`${status.scenes_per_second.toFixed(1)} scenes/s`);
+  if (!status || status.state === "streaming") parts.push(duration(age));
+  return parts.join(" · ");
 }
 
 function frameNotice(status) {

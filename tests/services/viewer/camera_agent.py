@@ -110,6 +110,8 @@ class SceneCamera:
                         continue
                     seen, newest = self._number, self._newest
                 yield newest
+                if newest.status.state == camera_pb2.CAMERA_STATE_ENDED:
+                    return
         finally:
             self.watchers -= 1
 

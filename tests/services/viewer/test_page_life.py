@@ -94,6 +94,17 @@ def test_an_agent_that_goes_down_and_comes_back_is_seen_within_two_seconds(page,
     eventually(lambda: canvas_pixels(page) != before, 2)
 
 
+def test_a_camera_that_ended_stays_ended(page, expect, agent):
+    show(page, "street")
+    agent.cameras["street"].set_state(camera_pb2.CAMERA_STATE_ENDED, "the file is over")
+    expect(page.locator("#state")).to_have_text("Ended", timeout=TWO_SECONDS)
+    for _ in range(10):
+        page.wait_for_timeout(100)
+        assert page.locator("#state").text_content() == "Ended"
+    agent.cameras["street"].set_state(camera_pb2.CAMERA_STATE_STREAMING)
+    expect(page.locator("#state")).to_have_text("Streaming", timeout=TWO_SECONDS)
+
+
 def test_what_is_left_out_to_keep_up_is_said(page, expect, agent):
     show(page, "street")
     agent.cameras["street"].degradation = perception_pb2.DEGRADATION_NO_INSTANCE_MASKS

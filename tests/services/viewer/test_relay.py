@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.viewer.relay import Mailbox, Message, Relays
-from tests.support.waiting import until
 
 
 class Source:
@@ -22,6 +21,7 @@ class Source:
         try:
             while True:
                 message = await self.queue.get()
+                self.queue.task_done()
                 if isinstance(message, Exception):
                     raise message
                 yield message
@@ -31,12 +31,8 @@ class Source:
     async def feed(self, *messages: Message | Exception) -> None:
         for message in messages:
             self.queue.put_nowait(message)
-
-        async def taken() -> bool:
-            return self.queue.empty()
-
-        await until(taken)
-        await asyncio.sleep(0)
+        await self.queue.join()
+        await asyncio.sleep(0.001)  # until the last one is in the mailboxes
 
 
 def scene(number: int) -> Message:

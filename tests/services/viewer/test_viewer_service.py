@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -163,6 +166,24 @@ def test_help_names_every_setting():
         [sys.executable, "-m", "services.viewer", "--help"], cwd=PROJECT, capture_output=True, text=True, check=True
     ).stdout
     assert [name for name in ViewerSettings.model_fields if name.upper() not in shown] == []
+
+
+def test_the_command_serves_until_it_is_interrupted(agent):
+    command = [
+        sys.executable,
+        "-c",
+        "from services.viewer.cli import app; app()",
+        "--port=0",
+        f"--agents={agent.address}",
+    ]
+    environment = {**os.environ, "METRICS_PORT": "0"}
+    with subprocess.Popen(command, cwd=PROJECT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        address = json.loads(process.stderr.readline())["address"]
+        with urllib.request.urlopen(f"{address}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        process.stderr.read()
 
 
 def test_a_taken_port_ends_the_program(viewer, tmp_path: Path):
