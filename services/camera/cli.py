@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -32,7 +31,6 @@ errors = Console(stderr=True)
 Config = Annotated[Path, typer.Argument(help="The agent's file; docs/cameras.md describes every key.")]
 
 _DRAIN_SECONDS = 5.0
-_CONNECT_SECONDS = 5.0
 
 
 @app.command()
@@ -42,8 +40,6 @@ def run(
 ) -> None:
     """Run the cameras of a file, until Ctrl-C, SIGTERM, or the end of all sources. Logs go to standard error."""
     settings = _read(config)
-    # The agent forks for nothing but to start other programs, so gRPC need not be made ready for it, nor say so.
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
     async def build() -> Service:
         try:
@@ -118,7 +114,6 @@ def watch(
     """Show what a camera sees, as a line that changes; on no terminal a line for each news."""
     with grpc.insecure_channel(address) as channel:
         try:
-            grpc.channel_ready_future(channel).result(_CONNECT_SECONDS)
             stream = camera_pb2_grpc.CameraServiceStub(channel).WatchCamera(
                 camera_pb2.WatchCameraRequest(camera=camera)
             )
@@ -129,8 +124,6 @@ def watch(
                         live.update(line, refresh=True)
                     else:
                         console.print(line, soft_wrap=True)
-        except grpc.FutureTimeoutError:
-            raise _exit(f"{address}: no camera agent answers within {_CONNECT_SECONDS:.0f} s") from None
         except grpc.RpcError as error:
             raise _exit(f"{address}: {error.code().name}: {error.details()}") from None
         except KeyboardInterrupt:

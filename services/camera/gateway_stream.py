@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_UNANSWERED = 128
 _ANSWER_SECONDS = 30.0
 """A gateway that owes an answer for longer does not work, whatever its connection says."""
 _CHECK_SECONDS = 1.0
+_UNHURRIED_SECONDS = 30.0
+"""Deadline of a source whose every frame is wanted, where its settings name none."""
 _FIRST_RETRY_SECONDS = 0.25
 _MAX_RETRY_SECONDS = 5.0
 
@@ -93,6 +95,7 @@ class GatewayStream:
             finally:
                 self._status.gateway(is_connected=False)
                 self._forget_unanswered()
+            _heed_cancellation()
             if self._camera.is_over and not self._unanswered:
                 return
             self._backoff.worked(time.monotonic() - started)
@@ -118,8 +121,8 @@ class GatewayStream:
 
     async def _send(self, call: Any) -> None:
         is_first = True
-        for sent in list(self._unanswered.values()):
-            await call.write(self._request(sent, is_first=is_first))
+        for sequence, sent in list(self._unanswered.items()):
+            await self._write(call, sequence, sent.frame, is_first=is_first)
             is_first = False
         while True:
             await self._wait_for_room()
@@ -129,11 +132,16 @@ class GatewayStream:
                 await call.done_writing()
                 return
             self._sequence += 1
-            sent = SentFrame(self._sequence, frame, time.monotonic())
-            self._unanswered[sent.sequence] = sent
             self._status.sent(frame.header.height, frame.header.width)
-            await call.write(self._request(sent, is_first=is_first))
+            await self._write(call, self._sequence, frame, is_first=is_first)
             is_first = False
+
+    async def _write(self, call: Any, sequence: int, frame: CameraFrame, *, is_first: bool) -> None:
+        if self._is_lossless:
+            # It is taken when it is sent: how long it waited for its turn makes it no older.
+            frame = replace(frame, header=replace(frame.header, capture_time=time.time()))
+        sent = self._unanswered[sequence] = SentFrame(sequence, frame, time.monotonic())
+        await call.write(self._request(sent, is_first=is_first))
 
     async def _receive(self, call: Any) -> None:
         """Takes answers until the stream ends. Raises `_BrokenOff` where frames are unanswered by then."""
@@ -163,8 +171,6 @@ class GatewayStream:
 
     def _forget_unanswered(self) -> None:
         if self._is_lossless:
-            now = time.monotonic()
-            self._unanswered = {n: SentFrame(n, sent.frame, now) for n, sent in self._unanswered.items()}
             return
         self._status.lost(len(self._unanswered))
         self._unanswered.clear()
@@ -190,11 +196,19 @@ class GatewayStream:
             track=stream.track,
             resume_after=self._last_answered,
         )
-        if stream.deadline_seconds is not None:
+        seconds = stream.deadline_seconds or (_UNHURRIED_SECONDS if self._is_lossless else None)
+        if seconds is not None:
             deadline = duration_pb2.Duration()
-            deadline.FromMicroseconds(round(stream.deadline_seconds * 1e6))
+            deadline.FromMicroseconds(round(seconds * 1e6))
             options.deadline.CopyFrom(deadline)
         return options
+
+
+def _heed_cancellation() -> None:
+    """Raises the cancellation that a task group forgets when it fails in the same moment (Python before 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _reason(errors: BaseExceptionGroup[Exception]) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import sys
+import subprocess
 import uuid
 from importlib.metadata import version
 from pathlib import Path
 
+from services.camera import processes
 from services.camera.capture.options import SourceError
 from services.camera.settings import ScenesSettings
 
-_PROJECT = Path(__file__).resolve().parents[2]
 _LAST_LINES = 3
 
 log = logging.getLogger(__name__)
@@ -35,26 +35,23 @@ async def film_of(scenes: ScenesSettings) -> Path:
     film = film_path(scenes)
     if film.is_file():
         return film
-    film.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        film.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SourceError(f"the film of the scenes cannot be kept: {error}") from None
     log.info("making a film of scenes", extra={"film": str(film), "frames": scenes.length})
     unfinished = film.with_suffix(f".{uuid.uuid4().hex}.mp4")  # two cameras may show the same scenes
     options = [f"--{key}={value}" for key, value in scenes]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "models.datasets.cli", "scenes", str(unfinished), *options),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=_PROJECT,
+    process = processes.start_python(
+        "models.datasets.cli", "scenes", str(unfinished), *options, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     try:
-        _, errors = await process.communicate()
+        _, errors = await asyncio.to_thread(process.communicate)
         if process.returncode:
             last = " ".join(errors.decode(errors="replace").splitlines()[-_LAST_LINES:])
             raise SourceError(f"the scenes cannot be made, status {process.returncode}: {last}")
         unfinished.replace(film)
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        await processes.end(process, 0.0)
         unfinished.unlink(missing_ok=True)
     return film

@@ -23,7 +23,9 @@ _JPEG_START = b"\xff\xd8"
 _PRODUCER_REFERENCE_TIME = struct.Struct("=q")
 """How FFmpeg's AVProducerReferenceTime starts: microseconds since 1970."""
 _KNOWN_TIMES = 64
-_ANALYSIS_MICROSECONDS = "500000"
+_QUICK_ANALYSIS = {"analyzeduration": "500000", "fpsprobesize": "0"}
+"""FFmpeg looks at half a second of a live source at most and counts no frames, so that it is open a third of a second
+after it is called."""
 _BROKEN_IN_A_ROW = 250
 """Pictures that cannot be decoded, one after the other, before a source counts as broken: ten seconds at 25 fps."""
 
@@ -162,8 +164,8 @@ class _SenderTimes:
 def _ffmpeg_options(options: CaptureOptions) -> dict[str, str]:
     match options.kind:
         case "rtsp":
-            return {"rtsp_transport": options.transport, "analyzeduration": _ANALYSIS_MICROSECONDS}
+            return {"rtsp_transport": options.transport, **_QUICK_ANALYSIS}
         case "http":
-            return {"analyzeduration": _ANALYSIS_MICROSECONDS}
+            return _QUICK_ANALYSIS
         case _:
             return {}

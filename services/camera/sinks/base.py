@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from perception.v1 import perception_pb2
@@ -31,7 +32,7 @@ class Sink(Protocol):
 
 
 class SinkWriter:
-    """Feeds a sink in a thread, so that a slow disk or encoder does not hold up the camera.
+    """Feeds a sink in a thread of its own, so that a slow disk or encoder does not hold up the camera.
 
     is_lossless: whether the camera rather waits for the sink than leaves an answer out. A sink that fails is given up,
     with its error in the log, and the camera goes on.
@@ -47,6 +48,7 @@ class SinkWriter:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._has_failed = False
+        self._thread = ThreadPoolExecutor(1, f"{camera}-{kind}")
 
     def add(self, answer: Answer, sent: SentFrame) -> None:
         """Passes an answer on, or leaves it out where the sink is too slow or has failed."""
@@ -77,10 +79,11 @@ class SinkWriter:
                 await self._guarded(self._sink.add, *item)
         if not self._has_failed:
             await self._guarded(self._sink.close)
+        self._thread.shutdown(wait=False)
 
     async def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         try:
-            await asyncio.to_thread(work, *arguments)
+            await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
         except Exception as error:  # of a disk, an encoder or a malformed answer: none is the camera's concern
             self._has_failed = True
             log.exception("sink given up", extra={"camera": self._camera, "sink": self._kind, "error": str(error)})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -16,7 +17,7 @@ import pytest
 import simplejpeg
 
 from services.camera.capture.protocol import FrameHeader, Report
-from services.camera.capture_process import CaptureProcess, capturing
+from services.camera.capture_process import capturing
 from services.camera.settings import CameraSettings
 from tests.services.camera.sources import black_hole, camera, jpegs, number_of, picture, write_film
 from tests.support.mjpeg_server import mjpeg_camera
@@ -24,9 +25,7 @@ from tests.support.rtsp import RtspServer
 from tests.support.triton import free_ports
 
 
-async def reports(
-    settings: CameraSettings, process: CaptureProcess | None = None
-) -> AsyncIterator[tuple[Report, bytes]]:
+async def reports(settings: CameraSettings) -> AsyncGenerator[tuple[Report, bytes], None]:
     """Everything that a capture process says while frames are wanted, until its source is over."""
     async with capturing(settings.capture_options()) as process:
         while True:
@@ -36,24 +35,28 @@ async def reports(
                 return
 
 
-async def frames(settings: CameraSettings, most: int = 1000) -> list[tuple[FrameHeader, bytes, float]]:
-    """The frames of a source, with the time of their arrival here."""
+async def frames(
+    settings: CameraSettings, most: int = 1000, until: Callable[[FrameHeader], bool] = lambda header: False
+) -> list[tuple[FrameHeader, bytes, float]]:
+    """The frames of a source, with the time of their arrival here; up to the first that `until` holds for."""
     taken: list[tuple[FrameHeader, bytes, float]] = []
-    async for report, jpeg in reports(settings):
-        assert report.phase != "failed", report.reason
-        if report.frame is not None:
-            taken.append((report.frame, jpeg, time.time()))
-        if len(taken) == most:
-            break
+    async with aclosing(reports(settings)) as source:
+        async for report, jpeg in source:
+            assert report.phase != "failed", report.reason
+            if report.frame is not None:
+                taken.append((report.frame, jpeg, time.time()))
+            if len(taken) == most or (report.frame is not None and until(report.frame)):
+                break
     return taken
 
 
 async def failure(settings: CameraSettings) -> str:
     """Why a source fails."""
-    async for report, _ in reports(settings):
-        if report.phase == "failed":
-            return report.reason
-        assert report.frame is None
+    async with aclosing(reports(settings)) as source:
+        async for report, _ in source:
+            if report.phase == "failed":
+                return report.reason
+            assert report.frame is None
     raise AssertionError("ended without a failure")
 
 
@@ -149,7 +152,8 @@ async def test_broken_pictures_are_left_out() -> None:
 async def test_rtsp(access_units: Path, h264: Path, transport: str) -> None:
     """Frames of the real film arrive soon after they were taken, by the clock of the camera itself in the end."""
     with RtspServer(access_units) as server:
-        taken = await frames(camera(server.url, transport=transport, jpeg_quality=95), most=50)
+        settings = camera(server.url, transport=transport, jpeg_quality=95)
+        taken = await frames(settings, most=250, until=lambda header: header.clock == "sender")
     headers = [header for header, _, _ in taken]
     assert {(header.height, header.width) for header in headers} == {(540, 960)}
     assert headers[-1].clock == "sender"

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc.aio
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
 from services.camera.agent import RunningCamera
+from services.camera.camera import Camera
+from services.camera.gateway_stream import GatewayStream
 from services.camera.settings import CameraSettings
+from services.camera.status import CameraStatus
 from tests.services.camera.sources import camera, jpegs, number_of, write_film
 from tests.support.mjpeg_server import mjpeg_camera
 from tests.support.stream_gateway import StreamGateway, serving
@@ -29,8 +33,8 @@ async def running(settings: CameraSettings, port: int) -> AsyncIterator[RunningC
         try:
             yield gate
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
+            gate.stop()
+            async with asyncio.timeout(10):
                 await task
 
 
@@ -168,3 +172,28 @@ async def test_stopping_waits_for_the_last_answers(tmp_path: Path) -> None:
     status = gate.status.message()
     assert status.reason == "the agent is stopping"
     assert status.sent == status.perceived + status.failed
+
+
+async def test_stream_that_is_cancelled_while_it_breaks_off_ends() -> None:
+    """In the same moment: the cancellation is not forgotten over the error."""
+    settings = camera("photos", name="both")
+    status = CameraStatus("both")
+    for _ in range(8):
+        async with AsyncExitStack() as stack:
+            async with serving(StreamGateway()) as port:
+                channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+                stream = GatewayStream(
+                    perception_pb2_grpc.PerceptionServiceStub(channel),
+                    settings,
+                    Camera(settings, status, Random(0)),
+                    status,
+                    lambda: asyncio.sleep(0),
+                    lambda answer, sent: None,
+                    Random(0),
+                )
+                task = asyncio.create_task(stream.run())
+                await until(lambda: status.is_connected)
+            task.cancel()
+            _, pending = await asyncio.wait((task,), timeout=2)
+            assert not pending
+            assert task.cancelled()
