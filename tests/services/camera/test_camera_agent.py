@@ -16,6 +16,7 @@ from typing import Any
 import av
 import grpc
 import pytest
+import simplejpeg
 import yaml
 from perception.v1 import camera_pb2, camera_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
@@ -128,10 +129,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
 
 
 def green_camera() -> list[bytes]:
-    """A green thing that moves to the right."""
-    import simplejpeg
-
-    return [simplejpeg.encode_jpeg(picture(48, 64, (4 + 2 * n, 8, 24 + 2 * n, 30)), 95, "RGB") for n in range(10)]
+    """A green thing that moves to the right and back again."""
+    there = [picture(48, 64, (4 + 2 * number, 8, 24 + 2 * number, 30)) for number in range(10)]
+    return [simplejpeg.encode_jpeg(pixels, 95, "RGB") for pixels in there + there[-2:0:-1]]
 
 
 def test_camera_to_files_through_the_real_gateway(gateway: Callable[..., Any], tmp_path: Path) -> None:
@@ -178,6 +178,14 @@ def test_camera_to_files_through_the_real_gateway(gateway: Callable[..., Any], t
     scenes = [record for record in records if record["result"] == "scene"]
     assert len(scenes) >= 16
     assert {segment["category"] for record in scenes for segment in record["segments"]} == {"green"}
+    # The thing keeps its identity, until the gateway is another one.
+    tracked = [
+        (record["epoch"], segment["track"]["id"])
+        for record in scenes
+        for segment in record["segments"]
+        if "track" in segment
+    ]
+    assert len({epoch for epoch, _ in tracked}) == len(set(tracked)) == 2
     coco = json.loads((tmp_path / "gate.json").read_text())
     assert len(coco["images"]) == len(coco["annotations"]) == len(scenes)
     with av.open(str(tmp_path / "gate.mp4")) as container:
@@ -224,7 +232,7 @@ def test_twenty_reconnects_leave_nothing_behind(access_units: Path, tmp_path: Pa
 def test_files_are_played_to_their_end(gateway: Callable[..., Any], tmp_path: Path) -> None:
     """The agent ends by itself when all its sources have."""
     for number, jpeg in enumerate(green_camera()):
-        (tmp_path / f"{number}.jpg").write_bytes(jpeg)
+        (tmp_path / f"{number:02d}.jpg").write_bytes(jpeg)
     sinks = [{"kind": "jsonl", "path": str(tmp_path / "folder.jsonl")}]
     folder = {"name": "folder", "source": str(tmp_path), "pace": "as_fast_as_possible", "sinks": sinks}
     with gateway() as running:
@@ -234,7 +242,7 @@ def test_files_are_played_to_their_end(gateway: Callable[..., Any], tmp_path: Pa
         finally:
             agent.end()
     records = [json.loads(line) for line in (tmp_path / "folder.jsonl").read_text().splitlines()]
-    assert [record["sequence"] for record in records] == list(range(1, 11))
+    assert [record["sequence"] for record in records] == list(range(1, 19))
     assert {record["result"] for record in records} == {"scene"}
 
 

@@ -133,6 +133,7 @@ EXAMPLES: dict[str, errors.ServiceError] = {
     "NoTaskAnswered": errors.NoTaskAnswered({"TASK_DETECTION": "down"}),
 }
 METADATA = {
+    "NotFound": {"field": "camera"},
     "InvalidInput": {"field": "image.raw.stride"},
     "LimitExceeded": {"field": "image.encoded", "limit": "9"},
     "DeadlineExceeded": {"stage": "inference"},
