@@ -1,7 +1,8 @@
 """Starting other programs and ending them, whatever they hang in.
 
-By the standard library and not by the event loop: that one forks, and a fork of a process full of gRPC's threads is
-slow and talked about in the log. The standard library's vfork is neither.
+By the standard library and not by the event loop: uvloop forks, and the fork of a process full of gRPC's threads was
+seen to hang before it became the other program, holding on to the pipes of all others. The standard library's vfork
+runs none of the handlers that wait for such threads.
 """
 
 from __future__ import annotations
