@@ -29,7 +29,10 @@ class GatewaySettings(ServiceSettings):
         8, ge=1, description="Frames at work at once over all streams, shared out fairly between them."
     )
     stream_max_in_flight: int = Field(
-        2, ge=1, description="Frames of one stream at work at once, where the stream says nothing."
+        1,
+        ge=1,
+        description="Frames of one stream at work at once, where the stream says nothing: "
+        "1 gives the freshest answers, 2 more of them.",
     )
     stream_max_in_flight_limit: int = Field(8, ge=1, description="The most that a stream may ask for.")
     stream_max_unanswered: int = Field(

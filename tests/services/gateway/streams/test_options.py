@@ -21,7 +21,7 @@ def read(**options: Any) -> StreamOptions:
 
 
 def test_what_is_not_said_is_the_default() -> None:
-    assert read(camera="gate-1") == StreamOptions("gate-1", 2, 2.0, Priority.NORMAL, False, -1)
+    assert read(camera="gate-1") == StreamOptions("gate-1", 1, 2.0, Priority.NORMAL, False, -1)
 
 
 def test_what_is_said_holds() -> None:
