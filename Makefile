@@ -11,6 +11,7 @@ OUT ?= out
 PYTHON ?= python3.11
 PIP := -m pip install --quiet --disable-pip-version-check
 STAMPS := .cache/environments
+BARE := deploy/requirements-without-dependencies.txt
 # Tests that need PyTorch skip in .venv and run in .venv-models.
 TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches --extended-regexp 'importorskip..(torch|ultralytics)' tests --include='test_*.py' --exclude-dir=training)
 
@@ -70,11 +71,12 @@ environment-dev: $(STAMPS)/dev ## Install what the tests need into .venv
 .PHONY: environment-models
 environment-models: $(STAMPS)/models ## Install PyTorch and what trains and exports models into .venv-models (6 GB)
 
-$(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/generate_stubs.py $(wildcard protos/perception/v1/*.proto)
+$(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/generate_stubs.py $(BARE) $(wildcard protos/perception/v1/*.proto)
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv (half a minute the first time)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
+	@.venv/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/runtime
@@ -92,9 +94,10 @@ $(STAMPS)/triton: deploy/triton-requirements.txt
 	@.venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
 	@touch $@
 
-$(STAMPS)/models: pyproject.toml
+$(STAMPS)/models: pyproject.toml $(BARE)
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-models (a minute or two the first time, 6 GB)"
 	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
 	@.venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
+	@.venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@

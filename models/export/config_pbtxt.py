@@ -14,10 +14,14 @@ MAX_QUEUE_SIZE = 64
 # Requests that expire while they wait are refused and not computed. Triton looks at a request's own timeout only where
 # the default is not zero, so the default is long.
 DEFAULT_TIMEOUT_MICROSECONDS = 60_000_000
-
+# 1 high, 2 normal, 3 low, as services.runtime.engines.Priority numbers them. Every level has a queue of its own.
+PRIORITY_LEVELS = 3
+DEFAULT_PRIORITY_LEVEL = 2
 
 _DYNAMIC_BATCHING = f"""dynamic_batching {{
   max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS}
+  priority_levels: {PRIORITY_LEVELS}
+  default_priority_level: {DEFAULT_PRIORITY_LEVEL}
   default_queue_policy {{
     timeout_action: REJECT
     default_timeout_microseconds: {DEFAULT_TIMEOUT_MICROSECONDS}

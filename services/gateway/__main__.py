@@ -7,6 +7,7 @@ from perception.v1 import perception_pb2_grpc
 from services.gateway.perceiver import Perceiver
 from services.gateway.servicer import PerceptionServicer
 from services.gateway.settings import GatewaySettings
+from services.gateway.streams.registry import Streams
 from services.gateway.tasks import connect
 from services.gateway.taxonomy import Taxonomy, TaxonomyError
 from services.runtime.server import Served, Service, run
@@ -24,7 +25,8 @@ def main() -> None:
     async def build() -> Service:
         tasks = connect(settings)
         perceiver = Perceiver(settings, taxonomy, tasks)
-        servicer = PerceptionServicer(perceiver, settings, taxonomy, tasks)
+        streams = Streams(settings, perceiver)
+        servicer = PerceptionServicer(perceiver, streams, settings, taxonomy, tasks)
 
         async def ready() -> bool:
             serving = await asyncio.gather(
@@ -40,7 +42,7 @@ def main() -> None:
             "perception.v1.PerceptionService",
             lambda server: perception_pb2_grpc.add_PerceptionServiceServicer_to_server(servicer, server),
         )
-        return Service([served], ready, close)
+        return Service([served], ready, close, streams.stop)
 
     run("gateway", settings, build)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from perception import convert
@@ -25,10 +26,11 @@ from services.gateway.attributes import labels_needed, regions_to_classify, with
 from services.gateway.fusion import FusionOptions, fuse
 from services.gateway.fusion import resize as resize_panoptic
 from services.gateway.settings import GatewaySettings
-from services.gateway.tasks import TASKS, Outcome, TaskClient, skipped
+from services.gateway.tasks import TASKS, Outcome, TaskClient, late, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import instances_from_detections
 from services.runtime import images, logs, metrics
+from services.runtime.engines import Priority
 from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, ServiceError
 from services.runtime.images import ImageLimits
 from services.runtime.task_service import check_enumeration, score_threshold
@@ -38,6 +40,16 @@ Result = TypeVar("Result")
 
 _LONGEST_SIDE_WITHOUT_CLASS_MAP = 1024
 """Pixels of the fusion grid's longer side where no semantic model gives a grid."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame to perceive. skipped: the tasks that are not run on it, and why."""
+
+    request: perception_pb2.PerceiveRequest
+    deadline: Deadline
+    priority: Priority
+    skipped: Mapping[task_pb2.Task, str]
 
 
 class Perceiver:
@@ -52,28 +64,36 @@ class Perceiver:
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._executor = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
 
+    @property
+    def tasks(self) -> Set[task_pb2.Task]:
+        """The tasks that the system has."""
+        return self._tasks.keys()
+
     async def perceive(
-        self, request: perception_pb2.PerceiveRequest, deadline: Deadline
+        self,
+        request: perception_pb2.PerceiveRequest,
+        deadline: Deadline,
+        priority: Priority = Priority.NORMAL,
+        left_out: Set[task_pb2.Task] = frozenset(),
     ) -> perception_pb2.PerceiveResponse:
         """The scene of one frame.
 
-        Raises `InvalidInput` and `LimitExceeded` for the caller's faults, `NoTaskAnswered` or `DeadlineExceeded` when
-        no task answered.
+        priority: how urgent the frame is for the tasks. left_out: tasks that are not run even if they are wanted, to
+        keep the deadline. Raises `InvalidInput` and `LimitExceeded` for the caller's faults, `NoTaskAnswered` or
+        `DeadlineExceeded` when no task answered.
         """
         clock = StageClock(task_pb2.TASK_UNSPECIFIED)
-        wanted = self._wanted(request)
+        frame = _Frame(request, deadline, priority, self._skipped(request, left_out))
         threshold = score_threshold(request, self._settings.score_threshold)
         for name in ("panoptic_format", "resolution", "mask_format"):
             check_enumeration(request, name)
         image_size = await self._in_thread(lambda: images.check(request.image, self._limits))
 
-        outcomes = await self._fan_out(request, wanted, threshold, deadline)
+        outcomes = await self._fan_out(frame, threshold)
         _require_an_answer(outcomes)
         with clock.stage(task_pb2.STAGE_FUSE):
             panoptic = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
-        panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(
-            request.image, wanted, panoptic, deadline
-        )
+        panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(frame, panoptic)
         with clock.stage(task_pb2.STAGE_ENCODE):
             response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, outcomes))
         response.request_id = logs.request_id.get()
@@ -81,20 +101,26 @@ class Perceiver:
         metrics.SEGMENTS.observe(len(panoptic.segments))
         return response
 
-    def _wanted(self, request: perception_pb2.PerceiveRequest) -> set[task_pb2.Task]:
+    def _skipped(
+        self, request: perception_pb2.PerceiveRequest, left_out: Set[task_pb2.Task]
+    ) -> dict[task_pb2.Task, str]:
+        """The tasks that are not run, and why. Raises `InvalidInput` for a task that this system does not have."""
         for index, task in enumerate(request.tasks):
             if task not in self._tasks:
                 known = ", ".join(task_pb2.Task.Name(known) for known in self._tasks)
                 raise InvalidInput(f"tasks[{index}]", f"is {_name(task)}: this system has {known}")
-        return set(request.tasks or self._tasks)
+        reasons: dict[task_pb2.Task, str] = {}
+        for task in TASKS:
+            if task not in self._tasks:
+                reasons[task] = "not part of this system"
+            elif request.tasks and task not in request.tasks:
+                reasons[task] = "not asked for"
+            elif task in left_out:
+                reasons[task] = "left out to keep the deadline"
+        return reasons
 
-    async def _fan_out(
-        self,
-        request: perception_pb2.PerceiveRequest,
-        wanted: set[task_pb2.Task],
-        threshold: float,
-        deadline: Deadline,
-    ) -> dict[task_pb2.Task, Outcome[Any]]:
+    async def _fan_out(self, frame: _Frame, threshold: float) -> dict[task_pb2.Task, Outcome[Any]]:
+        request = frame.request
         requests: dict[task_pb2.Task, Callable[[], Any]] = {
             task_pb2.TASK_DETECTION: lambda: detection_pb2.DetectRequest(
                 image=request.image, score_threshold=threshold
@@ -106,13 +132,16 @@ class Perceiver:
                 image=request.image, resolution=geometry_pb2.RESOLUTION_MODEL, include_confidence=True
             ),
         }
-        seconds = deadline.remaining("fan-out") * self._settings.task_deadline_share
-        outcomes = {task: self._not_run(task) for task in requests if task not in wanted}
-        running = [task for task in requests if task in wanted]
+        seconds = frame.deadline.remaining("fan-out") * self._settings.task_deadline_share
+        outcomes = {task: skipped(task, frame.skipped[task]) for task in requests if task in frame.skipped}
+        running = [task for task in requests if task not in frame.skipped]
         try:
             # A picture that one task cannot take is not worth the others' time: the first error ends all calls.
             async with asyncio.TaskGroup() as group:
-                calls = {task: group.create_task(self._tasks[task].call(requests[task](), seconds)) for task in running}
+                calls = {
+                    task: group.create_task(self._tasks[task].call(requests[task](), seconds, frame.priority))
+                    for task in running
+                }
         except* ServiceError as faults:
             raise faults.exceptions[0] from None
         return outcomes | {task: call.result() for task, call in calls.items()}
@@ -133,23 +162,24 @@ class Perceiver:
         )
         return fuse(instances, class_map, self._taxonomy, image_size, options)
 
-    async def _classify(
-        self, image: image_pb2.Image, wanted: set[task_pb2.Task], panoptic: Panoptic, deadline: Deadline
-    ) -> tuple[Panoptic, Outcome[Any]]:
+    async def _classify(self, frame: _Frame, panoptic: Panoptic) -> tuple[Panoptic, Outcome[Any]]:
         """Attributes for the segments that the taxonomy wants described, in one call for all of them."""
         task = task_pb2.TASK_CLASSIFICATION
-        if task not in wanted:
-            return panoptic, self._not_run(task)
+        if task in frame.skipped:
+            return panoptic, skipped(task, frame.skipped[task])
         regions = regions_to_classify(panoptic, self._taxonomy)
         if not regions:
             return panoptic, skipped(task, "the scene has no segment to classify")
         request = classification_pb2.ClassifyRequest(
-            image=image,
+            image=frame.request.image,
             boxes=[convert.box_to_message(segment.box) for segment in regions],
             top_k=labels_needed(self._taxonomy),
         )
-        seconds = deadline.remaining("classification") * self._settings.classification_deadline_share
-        outcome = await self._tasks[task].call(request, seconds)
+        try:
+            seconds = frame.deadline.remaining("classification") * self._settings.classification_deadline_share
+        except DeadlineExceeded:
+            return panoptic, late(task, "the other tasks and fusion left no time for it")
+        outcome = await self._tasks[task].call(request, seconds, frame.priority)
         if outcome.answer is None:
             return panoptic, outcome
         return with_attributes(panoptic, regions, outcome.answer.classifications, self._taxonomy), outcome
@@ -178,9 +208,6 @@ class Perceiver:
             models=[found.model for task in TASKS if (found := outcomes[task].answer) is not None],
             timings=[timing for task in TASKS for timing in outcomes[task].timings],
         )
-
-    def _not_run(self, task: task_pb2.Task) -> Outcome[Any]:
-        return skipped(task, "not asked for" if task in self._tasks else "not part of this system")
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from importlib.metadata import version
 from typing import Any
 
@@ -13,9 +14,9 @@ from perception.v1 import perception_pb2, perception_pb2_grpc, task_pb2
 
 from services.gateway.perceiver import Perceiver
 from services.gateway.settings import GatewaySettings
+from services.gateway.streams.registry import Streams
 from services.gateway.tasks import TaskClient
 from services.gateway.taxonomy import Taxonomy
-from services.runtime.errors import InvalidInput, ServiceError
 from services.runtime.timing import Deadline
 
 _DESCRIBE_SECONDS = 2.0
@@ -27,11 +28,13 @@ class PerceptionServicer(perception_pb2_grpc.PerceptionServiceServicer):
     def __init__(
         self,
         perceiver: Perceiver,
+        streams: Streams,
         settings: GatewaySettings,
         taxonomy: Taxonomy,
         tasks: Mapping[task_pb2.Task, TaskClient],
     ) -> None:
         self._perceiver = perceiver
+        self._streams = streams
         self._settings = settings
         self._taxonomy = taxonomy
         self._tasks = tasks
@@ -46,20 +49,11 @@ class PerceptionServicer(perception_pb2_grpc.PerceptionServiceServicer):
         self,
         requests: AsyncIterator[perception_pb2.PerceiveStreamRequest],
         context: grpc.aio.ServicerContext[Any, Any],
-    ) -> AsyncIterator[perception_pb2.PerceiveStreamResponse]:
-        """Perceives the frames of one camera, one after the other."""
-        last = -1
-        async for request in requests:
-            response = perception_pb2.PerceiveStreamResponse(sequence=request.sequence)
-            try:
-                if request.sequence <= last:
-                    raise InvalidInput("sequence", f"is {request.sequence} after {last}: expected a greater one")
-                last = request.sequence
-                deadline = Deadline(self._settings.default_timeout_seconds)
-                response.scene.CopyFrom(await self._perceiver.perceive(request.frame, deadline))
-            except ServiceError as error:
-                response.error.CopyFrom(perception_pb2.FrameError(code=error.code.name, message=str(error)))
-            yield response
+    ) -> AsyncGenerator[perception_pb2.PerceiveStreamResponse, None]:
+        """Perceives the frames of one camera."""
+        async with aclosing(self._streams.serve(requests)) as answers:
+            async for answer in answers:
+                yield answer
 
     async def DescribeSystem(  # noqa: N802 - the RPC's name
         self, request: perception_pb2.DescribeSystemRequest, context: grpc.aio.ServicerContext[Any, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from services.runtime.settings import ServiceSettings
 
@@ -24,3 +24,37 @@ class GatewaySettings(ServiceSettings):
     classification_deadline_share: float = Field(
         0.5, gt=0, lt=1, description="Part of the time that is then left for classification to answer."
     )
+    max_streams: int = Field(32, ge=1, description="Camera streams open at once; more are refused.")
+    stream_capacity: int = Field(
+        8, ge=1, description="Frames at work at once over all streams, shared out fairly between them."
+    )
+    stream_max_in_flight: int = Field(
+        1,
+        ge=1,
+        description="Frames of one stream at work at once, where the stream says nothing: "
+        "1 gives the freshest answers, 2 more of them.",
+    )
+    stream_max_in_flight_limit: int = Field(8, ge=1, description="The most that a stream may ask for.")
+    stream_max_unanswered: int = Field(
+        128,
+        ge=2,
+        description="Frames of one stream that were read and whose answer is not taken yet; then no more are read.",
+    )
+    stream_deadline_seconds: float = Field(
+        2.0,
+        ge=0.001,
+        allow_inf_nan=False,
+        description="Time from a frame's capture to its answer, where the stream says nothing.",
+    )
+    stream_deadline_limit_seconds: float = Field(
+        60.0, ge=0.001, allow_inf_nan=False, description="The longest that a stream may ask for."
+    )
+
+    @field_validator("stream_max_in_flight_limit", "stream_deadline_limit_seconds")
+    @classmethod
+    def _not_below_the_default(cls, limit: float, info: ValidationInfo) -> float:
+        name = str(info.field_name).replace("_limit", "")
+        default = info.data.get(name)
+        if default is not None and limit < default:
+            raise ValueError(f"is less than {name.upper()}, {default}")
+        return limit

@@ -25,8 +25,10 @@ from perception.v1 import (
 
 from services.gateway.settings import GatewaySettings
 from services.runtime import logs, metrics
+from services.runtime.engines import Priority
 from services.runtime.errors import InvalidInput, LimitExceeded
 from services.runtime.interceptors import REQUEST_ID_KEY
+from services.runtime.task_service import PRIORITY_KEY
 
 Response = TypeVar("Response")
 
@@ -67,6 +69,14 @@ def skipped(task: task_pb2.Task, reason: str) -> Outcome[Any]:
     return Outcome(status)
 
 
+def late(task: task_pb2.Task, reason: str) -> Outcome[Any]:
+    """The outcome of a task for which no time was left."""
+    state = task_pb2.TASK_STATE_DEADLINE_EXCEEDED
+    status = task_pb2.TaskStatus(task=task, state=state, code=grpc.StatusCode.DEADLINE_EXCEEDED.name, reason=reason)
+    _count(status)
+    return Outcome(status)
+
+
 class TaskClient:
     """One task service, over one channel that finds it again by itself."""
 
@@ -80,16 +90,15 @@ class TaskClient:
         self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
         self._last_model: model_pb2.ModelDescription | None = None
 
-    async def call(self, request: Any, timeout_seconds: float) -> Outcome[Any]:
+    async def call(self, request: Any, timeout_seconds: float, priority: Priority = Priority.NORMAL) -> Outcome[Any]:
         """Asks the task; a task that is late or fails is an outcome, not an error.
 
         Raises `InvalidInput` and `LimitExceeded` where the task says that the caller's picture is at fault.
         """
         started = time.perf_counter()
         try:
-            answer = await self._method(
-                request, timeout=timeout_seconds, metadata=((REQUEST_ID_KEY, logs.request_id.get()),)
-            )
+            metadata = ((REQUEST_ID_KEY, logs.request_id.get()), (PRIORITY_KEY, priority.name.lower()))
+            answer = await self._method(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             _raise_fault_of_caller(error)
             outcome: Outcome[Any] = Outcome(self._failed(error, timeout_seconds))

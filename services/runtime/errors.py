@@ -2,8 +2,10 @@
 
 ServiceError
 ├── InvalidInput            the caller sent something wrong; names the field
+├── NotFound                the caller named something that is not there; names the field
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
+├── Stopping                this process is shutting down; another one, or its successor, takes over
 ├── DeadlineExceeded        the time allowed for the request ran out
 ├── EngineError             the inference engine could not do its part; names model and stage
 │   ├── EngineUnavailable   the engine does not answer
@@ -15,8 +17,10 @@ ServiceError
 | error             | gRPC code           | retryable |
 |-------------------|---------------------|-----------|
 | InvalidInput      | INVALID_ARGUMENT    | no        |
+| NotFound          | NOT_FOUND           | no        |
 | LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
 | Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| Stopping          | UNAVAILABLE         | yes       |
 | DeadlineExceeded  | DEADLINE_EXCEEDED   | no        |
 | EngineUnavailable | UNAVAILABLE         | yes       |
 | ModelUnavailable  | UNAVAILABLE         | yes       |
@@ -64,6 +68,21 @@ class InvalidInput(ServiceError):
         return {"field": self.field}
 
 
+class NotFound(ServiceError):
+    """A field of the request names something that is not there."""
+
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "NOT_FOUND"
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(f"{field}: {description}")
+        self.field = field
+
+    def metadata(self) -> dict[str, str]:
+        """Names the field."""
+        return {"field": self.field}
+
+
 class LimitExceeded(ServiceError):
     """A field of the request is larger than the service allows."""
 
@@ -89,6 +108,17 @@ class Overloaded(ServiceError):
     def __init__(self, description: str, retry_after_seconds: float) -> None:
         super().__init__(description)
         self.retry_after_seconds = retry_after_seconds
+
+
+class Stopping(ServiceError):
+    """This process is shutting down."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "STOPPING"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the service is shutting down")
 
 
 class DeadlineExceeded(ServiceError):

@@ -6,7 +6,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -34,7 +35,8 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every handler of the API; health and reflection pass through untouched.
 
     max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
-    a busy service is not taken for a dead one.
+    a busy service is not taken for a dead one; nor are streams, which stay open while nothing is at work: who serves
+    them bounds them.
     """
 
     def __init__(self, max_concurrent_requests: int) -> None:
@@ -58,11 +60,17 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _answer_many(handler.stream_stream, method, self._room),
+                _answer_many(handler.stream_stream, method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
-        raise NotImplementedError(f"{method}: neither unary nor bidirectional")
+        if handler.unary_stream:
+            return grpc.unary_stream_rpc_method_handler(
+                _answer_many(handler.unary_stream, method),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        raise NotImplementedError(f"{method}: a stream of requests with one answer")
 
 
 class _Room:
@@ -90,14 +98,12 @@ def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str, room: _R
     return answer
 
 
-def _answer_many(
-    behaviour: Callable[..., AsyncIterator[Any]], method: str, room: _Room
-) -> Callable[..., AsyncIterator[Any]]:
+def _answer_many(behaviour: Callable[..., AsyncGenerator[Any, None]], method: str) -> Callable[..., AsyncIterator[Any]]:
     async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        async with _Request(method, context):
-            with room:
-                async for response in behaviour(requests, context):
-                    yield response
+        # Closed here and not by the garbage collector, whatever ends the call.
+        async with _Request(method, context), aclosing(behaviour(requests, context)) as responses:
+            async for response in responses:
+                yield response
 
     return answer
 

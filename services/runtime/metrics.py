@@ -38,3 +38,57 @@ SEGMENTS = Histogram(
     "Segments in a fused scene.",
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200),
 )
+VIEWER_PAGES = Gauge("perception_viewer_pages", "Connections of pages to the viewer now.")
+VIEWER_UPSTREAMS = Gauge("perception_viewer_upstreams", "Cameras and lists of cameras that are watched now.")
+VIEWER_SCENES = Counter(
+    "perception_viewer_scenes_total",
+    "Scenes for the pages of the viewer: sent, or missed because a page was too slow.",
+    ("outcome",),
+)
+VIEWER_PICTURES = Counter("perception_viewer_pictures_total", "Dropped pictures answered, by HTTP status.", ("status",))
+
+# Of the camera agent.
+CAMERA_STATE = Gauge(
+    "perception_camera_state", "1 for the state that a camera is in, 0 for the others.", ("camera", "state")
+)
+CAMERA_FRAMES = Counter(
+    "perception_camera_frames_total",
+    "What became of a camera's frames: perceived, dropped (by the gateway), skipped (never sent), error, or lost (with "
+    "a connection).",
+    ("camera", "result"),
+)
+CAMERA_RECONNECTS = Counter("perception_camera_reconnects_total", "How often a source was opened again.", ("camera",))
+CAMERA_LAST_FRAME_AGE = Gauge(
+    "perception_camera_last_frame_age_seconds", "Time since a camera's last frame arrived; NaN before.", ("camera",)
+)
+CAMERA_FRAME_RATE = Gauge(
+    "perception_camera_frames_per_second", "Frames that arrive from a source, over the last seconds.", ("camera",)
+)
+CAMERA_SCENE_RATE = Gauge(
+    "perception_camera_scenes_per_second", "Scenes of a camera's frames, over the last seconds.", ("camera",)
+)
+CAMERA_GATEWAY_CONNECTED = Gauge(
+    "perception_camera_gateway_connected", "1 when the gateway answers a camera's stream.", ("camera",)
+)
+CAMERA_SINK_DROPPED = Counter(
+    "perception_camera_sink_dropped_total", "Answers that a sink was too slow for.", ("camera", "sink")
+)
+
+# Camera streams at the gateway.
+STREAMS = Gauge("perception_streams", "Camera streams open now.")
+STREAM_FRAMES = Counter(
+    "perception_stream_frames_total",
+    "Frames of camera streams answered: result scene, error, superseded, too_old or already_answered.",
+    ("result",),
+)
+STREAM_ANSWER_AGE = Histogram(
+    "perception_stream_answer_age_seconds",
+    "Time from a frame's capture to its scene.",
+    buckets=LATENCY_BUCKETS,
+)
+STREAM_FRAMES_AT_WORK = Gauge("perception_stream_frames_at_work", "Frames of camera streams at work now.")
+STREAM_DEGRADATION = Gauge(
+    "perception_stream_degradation",
+    "What a camera's scenes leave out to keep the deadline: 0 nothing, 1 attributes, 2 instance masks too.",
+    ("camera",),
+)

@@ -40,12 +40,14 @@ class Served:
 class Service:
     """What a process serves.
 
-    ready: whether it can do its work now; health follows it. close: gives back what the servicers hold.
+    ready: whether it can do its work now; health follows it. close: gives back what the servicers hold. drain: told
+    that the process is going to stop; calls that would stay open then end by themselves.
     """
 
     served: Sequence[Served]
     ready: Callable[[], Awaitable[bool]]
     close: Callable[[], Awaitable[None]]
+    drain: Callable[[], None] = lambda: None
 
 
 def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
@@ -86,6 +88,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     following.cancel()
     await health.enter_graceful_shutdown()
     log.info("draining", extra={"seconds": settings.drain_seconds})
+    service.drain()
     await server.stop(settings.drain_seconds)
     await service.close()
     metrics_server.shutdown()
@@ -110,6 +113,12 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", settings.max_message_bytes),
         # Without this a second process on the same port would silently take half of the calls.
         ("grpc.so_reuseport", 0),
+        # A caller that vanished without a word is noticed, and its calls are ended, within half a minute.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        # Callers may ask likewise.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ]
 
 

@@ -14,7 +14,7 @@ from perception.scene import task_name
 from perception.v1 import image_pb2, model_pb2, model_pb2_grpc, task_pb2
 
 from services.runtime import images, logs, metrics
-from services.runtime.engines import Engine, Model, create_engine
+from services.runtime.engines import Engine, Model, Priority, create_engine
 from services.runtime.errors import InvalidInput
 from services.runtime.images import ImageLimits, Picture
 from services.runtime.resize import Fit, fit
@@ -24,6 +24,9 @@ from services.runtime.timing import Deadline, StageClock
 
 Result = TypeVar("Result")
 Tensors = Mapping[str, NDArray[Any]]
+
+PRIORITY_KEY = "x-priority"
+"""Metadata that says how urgent a request is: high, normal (where it is missing) or low."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ class Run:
 
 
 class Call:
-    """One request to a task service: its deadline and its clock."""
+    """One request to a task service: its deadline, its clock, and how urgent it is."""
 
-    def __init__(self, deadline: Deadline, clock: StageClock, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, deadline: Deadline, clock: StageClock, priority: Priority, executor: ThreadPoolExecutor) -> None:
         self.deadline = deadline
         self.clock = clock
+        self.priority = priority
         self._executor = executor
 
     async def work(self, stage: task_pb2.Stage, function: Callable[[], Result]) -> Result:
@@ -69,7 +73,7 @@ class TaskRuntime:
     def call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
         """The call that a request is answered in."""
         deadline = Deadline.of(context, self.settings.default_timeout_seconds)
-        return Call(deadline, StageClock(self._task), self._executor)
+        return Call(deadline, StageClock(self._task), _priority(context), self._executor)
 
     async def decode(self, image: image_pb2.Image, call: Call) -> Picture:
         """The request's picture, RGB uint8 [H, W, 3]."""
@@ -95,7 +99,10 @@ class TaskRuntime:
         """Runs the model on its input tensor. The outputs by name, as the model gives them, and who computed them."""
         with call.clock.stage(task_pb2.STAGE_INFERENCE):
             inference = await self._engine.infer(
-                {model.inputs[0].name: tensor}, call.deadline.remaining("inference"), logs.request_id.get()
+                {model.inputs[0].name: tensor},
+                call.deadline.remaining("inference"),
+                logs.request_id.get(),
+                call.priority,
             )
         info = task_pb2.ModelInfo(
             task=self._task, name=model.name, version=inference.model_version, catalog_entry=model.catalog_entry
@@ -160,6 +167,16 @@ class _ModelServicer(model_pb2_grpc.ModelServiceServicer):
                 weights_sha256=model.weights_sha256,
             )
         )
+
+
+def _priority(context: grpc.aio.ServicerContext[Any, Any]) -> Priority:
+    """What the request's metadata says. Raises `InvalidInput` for a word that is no priority."""
+    word = dict(context.invocation_metadata() or ()).get(PRIORITY_KEY, "normal")
+    try:
+        return Priority[str(word).upper()]
+    except KeyError:
+        known = ", ".join(priority.name.lower() for priority in Priority)
+        raise InvalidInput(PRIORITY_KEY, f"is {word!r}: expected one of {known}") from None
 
 
 def score_threshold(request: Any, default: float) -> float:

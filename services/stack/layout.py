@@ -125,7 +125,9 @@ def _gateway(tasks: Sequence[str], taxonomy: str, ports: Ports) -> ProcessSpec:
 
 def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str]) -> ProcessSpec:
     # Nothing of the caller's own environment may slip into a service's settings by its name.
-    inherited = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "LOG_LEVEL") if key in os.environ}
+    inherited = {
+        key: os.environ[key] for key in ("PATH", "PYTHONPATH", "HOME", "LANG", "LOG_LEVEL") if key in os.environ
+    }
     env = {
         **inherited,
         "HOST": "127.0.0.1",

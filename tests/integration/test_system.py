@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -181,7 +182,14 @@ def test_a_stream_answers_every_frame_in_order(stub: perception_pb2_grpc.Percept
         perception_pb2.PerceiveStreamRequest(sequence=n, frame=perception_pb2.PerceiveRequest(image=image))
         for n, image in frames
     ]
-    answers = list(stub.PerceiveStream(iter(requests), timeout=30))
+    requests[0].options.camera = "gate"
+
+    def in_their_time() -> Iterator[perception_pb2.PerceiveStreamRequest]:
+        for request in requests:
+            yield request
+            time.sleep(0.7)
+
+    answers = list(stub.PerceiveStream(in_their_time(), timeout=30))
     assert [answer.sequence for answer in answers] == [1, 2, 3, 3, 4]
     assert [answer.WhichOneof("result") for answer in answers] == ["scene", "error", "scene", "error", "scene"]
     assert answers[1].error.code == answers[3].error.code == "INVALID_ARGUMENT"

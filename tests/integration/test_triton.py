@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from services.runtime.engines import Priority
 from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.engines.triton_errors import error_from_status
@@ -217,6 +218,20 @@ async def test_requests_that_expire_in_the_queue_are_not_computed(server: Triton
     await engine.infer({"image": picture()[None]}, 60.0)
     assert all(isinstance(answer, DeadlineExceeded) for answer in answers)
     assert inferences_of(server, "slow") - before == 8 + 8 + 1
+
+
+async def test_the_urgent_overtake_those_who_wait(server: TritonServer, engine_of: EngineOf) -> None:
+    """Twenty-four that can wait, three batches, and then one that cannot."""
+    engine, done = engine_of(server, "slow"), []
+
+    async def ask(name: str, priority: Priority) -> None:
+        await engine.infer({"image": picture()[None]}, 60.0, name, priority)
+        done.append(name)
+
+    low = [asyncio.create_task(ask(f"low {index}", Priority.LOW)) for index in range(24)]
+    await asyncio.sleep(0.03)
+    await asyncio.gather(ask("high", Priority.HIGH), *low)
+    assert done.index("high") < 20
 
 
 async def test_unloading_and_loading(server: TritonServer, engine_of: EngineOf) -> None:

@@ -212,6 +212,8 @@ def configuration(
 max_batch_size: 8
 dynamic_batching {
   max_queue_delay_microseconds: 500
+  priority_levels: 3
+  default_priority_level: 2
   default_queue_policy {
     timeout_action: REJECT default_timeout_microseconds: 60000000 allow_timeout_override: true max_queue_size: 64
   }

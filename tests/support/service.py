@@ -26,11 +26,12 @@ GRPC_CANCELLATION = re.compile(
 
 
 class ServiceProcess:
-    """`python -m services.<name>` on free ports, with these settings and nothing of the caller's environment."""
+    """`python -m services.<name>` on free ports, with these settings and nothing else of the caller's environment."""
 
     def __init__(self, name: str, directory: Path, **settings: object) -> None:
         self._log = directory / f"{name}_{time.monotonic_ns()}.log"
-        environment = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", "METRICS_PORT": "0"}
+        environment = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
+        environment |= {"HOST": "127.0.0.1", "PORT": "0", "METRICS_PORT": "0"}
         environment |= {"HEALTH_INTERVAL_SECONDS": "0.05", **{key: str(value) for key, value in settings.items()}}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(

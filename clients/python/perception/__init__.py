@@ -16,7 +16,8 @@ from perception.errors import (
     Unavailable,
 )
 from perception.scene import Model, Scene, TaskStatus
-from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment
+from perception.streams import Frame, FrameDropped, FrameError, StreamAnswer
+from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment, Track
 
 __all__ = [
     "AsyncPerceptionClient",
@@ -24,6 +25,9 @@ __all__ = [
     "ClassMap",
     "DeadlineExceeded",
     "Detections",
+    "Frame",
+    "FrameDropped",
+    "FrameError",
     "Instances",
     "InternalError",
     "InvalidArgument",
@@ -34,6 +38,8 @@ __all__ = [
     "ResourceExhausted",
     "Scene",
     "Segment",
+    "StreamAnswer",
     "TaskStatus",
+    "Track",
     "Unavailable",
 ]

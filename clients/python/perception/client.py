@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Self
 
 import grpc
 import grpc.aio
 
-from perception.convert import ImageLike, image_to_message
+from perception.convert import ImageLike
 from perception.errors import PerceptionError
+from perception.requests import Resolution, perceive_request
 from perception.scene import Scene
-from perception.v1 import geometry_pb2, perception_pb2, perception_pb2_grpc, task_pb2
+from perception.streams import Conversation, Frame, Priority, StreamAnswer
+from perception.v1 import perception_pb2, perception_pb2_grpc
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-
-Resolution = Literal["frame", "model"]
 
 _OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -82,6 +83,62 @@ class PerceptionClient:
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
 
+    def stream(
+        self,
+        frames: Iterable[Frame | ImageLike],
+        *,
+        camera: str,
+        deadline: float | None = None,
+        max_in_flight: int | None = None,
+        priority: Priority = "normal",
+        track: bool = False,
+        resume_after: int | None = None,
+        tasks: Iterable[str] = (),
+        score_threshold: float | None = None,
+        resolution: Resolution = "frame",
+        request_id: str | None = None,
+    ) -> Iterator[StreamAnswer]:
+        """Perceives the frames of one camera: one answer for each, in order.
+
+        frames: taken one by one, in a thread of its own, as fast as the gateway reads them; where it is slower than the
+        camera, the newest frame wins and older ones are answered as dropped. An error that `frames` raises is raised
+        here, after the answers to what was sent before. camera: its name, 1 to 64 letters, digits, '.', '_' or '-'.
+        deadline: seconds from a frame's capture to its answer. max_in_flight: frames at work at once. Where these are
+        not given, the gateway's defaults hold. priority: before other streams ("high") or after them ("low"). track:
+        whether things keep an identity (`Segment.track`). resume_after: after a connection broke, the last frame that
+        was answered; numbers of frames go on from there. The rest is as for `perceive`, for every frame.
+
+        The stream ends when `frames` does, or when the iterator is closed. When the gateway goes away, `Unavailable` is
+        raised; call again with `resume_after`.
+        """
+        conversation = Conversation(
+            camera, deadline, max_in_flight, priority, track, resume_after, tasks, score_threshold, resolution
+        )
+        return self._converse(frames, conversation, request_id or uuid.uuid4().hex)
+
+    def _converse(
+        self, frames: Iterable[Frame | ImageLike], conversation: Conversation, request_id: str
+    ) -> Iterator[StreamAnswer]:
+        failures: list[Exception] = []
+
+        def requests() -> Iterator[perception_pb2.PerceiveStreamRequest]:
+            try:
+                for frame in frames:
+                    yield conversation.request(frame)
+            except Exception as error:  # the caller's own; gRPC would log it and say nothing of it here
+                failures.append(error)
+
+        call = self._stub.PerceiveStream(requests(), metadata=_metadata(request_id, self._token))
+        try:
+            for message in call:
+                yield conversation.answer(message)
+        except grpc.RpcError as error:
+            raise PerceptionError.from_rpc_error(error, request_id) from None
+        finally:
+            call.cancel()
+        if failures:
+            raise failures[0]
+
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
         self._channel.close()
@@ -141,6 +198,51 @@ class AsyncPerceptionClient:
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
 
+    def stream(
+        self,
+        frames: AsyncIterable[Frame | ImageLike],
+        *,
+        camera: str,
+        deadline: float | None = None,
+        max_in_flight: int | None = None,
+        priority: Priority = "normal",
+        track: bool = False,
+        resume_after: int | None = None,
+        tasks: Iterable[str] = (),
+        score_threshold: float | None = None,
+        resolution: Resolution = "frame",
+        request_id: str | None = None,
+    ) -> AsyncIterator[StreamAnswer]:
+        """As `PerceptionClient.stream`, with an asynchronous iterable."""
+        conversation = Conversation(
+            camera, deadline, max_in_flight, priority, track, resume_after, tasks, score_threshold, resolution
+        )
+        return self._converse(frames, conversation, request_id or uuid.uuid4().hex)
+
+    async def _converse(
+        self, frames: AsyncIterable[Frame | ImageLike], conversation: Conversation, request_id: str
+    ) -> AsyncIterator[StreamAnswer]:
+        call = self._stub.PerceiveStream(metadata=_metadata(request_id, self._token))
+
+        async def send() -> None:
+            try:
+                async for frame in frames:
+                    await call.write(conversation.request(frame))
+            finally:
+                await call.done_writing()
+
+        sending = asyncio.create_task(send())
+        try:
+            async for message in call:
+                yield conversation.answer(message)
+            await sending
+        except grpc.RpcError as error:
+            raise PerceptionError.from_rpc_error(error, request_id) from None
+        finally:
+            sending.cancel()
+            call.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
         await self._channel.close()
@@ -152,27 +254,6 @@ class AsyncPerceptionClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def perceive_request(
-    image: ImageLike, tasks: Iterable[str], score_threshold: float | None, resolution: Resolution
-) -> perception_pb2.PerceiveRequest:
-    """The request message. Raises `ValueError` for a task or resolution that does not exist."""
-    return perception_pb2.PerceiveRequest(
-        image=image_to_message(image),
-        tasks=[_known(task_pb2.Task, "TASK", name) for name in tasks],
-        score_threshold=score_threshold,
-        resolution=_known(geometry_pb2.Resolution, "RESOLUTION", resolution),
-        mask_format=geometry_pb2.MASK_FORMAT_BOX,
-    )
-
-
-def _known(enumeration: Any, prefix: str, name: str) -> str:
-    value = f"{prefix}_{name.upper()}"
-    if value not in enumeration.keys()[1:]:
-        expected = ", ".join(key.removeprefix(f"{prefix}_").lower() for key in enumeration.keys()[1:])
-        raise ValueError(f"{prefix.lower()} {name!r}: expected one of {expected}")
-    return value
 
 
 def _metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perception import codecs
-from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment
+from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment, Track
 from perception.v1 import (
     detection_pb2,
     geometry_pb2,
@@ -132,6 +132,16 @@ def _segment(message: perception_pb2.Segment) -> Segment:
         area=message.area,
         attributes=tuple(Attribute(a.name, a.value, a.score) for a in message.attributes),
         color=color_from_integer(message.color),
+        track=_track(message.track) if message.HasField("track") else None,
+    )
+
+
+def _track(message: perception_pb2.Track) -> Track:
+    return Track(
+        id=message.id,
+        frames=message.frames,
+        age=message.age_microseconds / 1e6,
+        velocity=(message.velocity_x, message.velocity_y),
     )
 
 

@@ -46,7 +46,8 @@ def draw_panoptic(picture: NDArray[np.uint8], panoptic: Panoptic) -> NDArray[np.
     """RGB uint8 [H, W, 3] with every segment tinted and outlined, and things boxed and named.
 
     Stuff is tinted in its category's colour; things of one category differ by shade, so that neighbours can be told
-    apart. The panoptic map may be of any size; it covers the picture.
+    apart. A thing that is tracked bears its number and keeps its shade from frame to frame. The panoptic map may be of
+    any size; it covers the picture.
     """
     height, width = picture.shape[:2]
     ids = panoptic.ids
@@ -69,8 +70,9 @@ def _shade(segment: Segment) -> NDArray[np.float32]:
     if not segment.is_thing:
         return color
     # Five shades from dark to light, by id.
-    toward = 255.0 if segment.id % 2 else 0.0
-    return np.asarray(color + (toward - color) * (0.12 * (segment.id % 5)), np.float32)
+    number = segment.track.id if segment.track else segment.id
+    toward = 255.0 if number % 2 else 0.0
+    return np.asarray(color + (toward - color) * (0.12 * (number % 5)), np.float32)
 
 
 def _outlines(ids: NDArray[np.int32], panoptic: Panoptic) -> NDArray[np.bool_]:
@@ -88,6 +90,8 @@ def _name(overlay: NDArray[np.uint8], segment: Segment, ids: NDArray[np.int32]) 
     height, width = overlay.shape[:2]
     scale = max(0.35, min(height, width) / 1400)
     words = [segment.category, *(attribute.value for attribute in segment.attributes)]
+    if segment.track:
+        words.insert(1, f"#{segment.track.id}")
     if segment.is_thing:
         x, y = round(segment.box[0]), round(segment.box[1])
         corner = (round(segment.box[2]), round(segment.box[3]))

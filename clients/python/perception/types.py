@@ -138,11 +138,27 @@ class Attribute:
 
 
 @dataclass(frozen=True)
+class Track:
+    """The identity of a thing over the frames of a stream.
+
+    id: from 1, the same for the same thing within one camera and one epoch. frames: in which it was seen, this one
+    included. age: seconds since it was first seen. velocity: of its box's centre, in pixels of the picture per second,
+    to the right and downwards.
+    """
+
+    id: int
+    frames: int
+    age: float
+    velocity: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Segment:
     """One object or one kind of surface of a scene.
 
     box: xyxy in picture pixels, the smallest around the segment's pixels. area: pixels of the panoptic map. color:
-    (red, green, blue), 0..255, of its category.
+    (red, green, blue), 0..255, of its category. track: who it is over the frames of a stream that tracks; None where
+    that is not known.
     """
 
     id: int
@@ -154,6 +170,7 @@ class Segment:
     area: int
     attributes: tuple[Attribute, ...] = ()
     color: tuple[int, int, int] = (255, 255, 255)
+    track: Track | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,10 @@
 
 from typing import assert_never
 
-from services.runtime.engines.base import Engine, Inference, Model, ResizeRule, TensorSpec
+from services.runtime.engines.base import Engine, Inference, Model, Priority, ResizeRule, TensorSpec
 from services.runtime.settings import TaskSettings
 
-__all__ = ["Engine", "Inference", "Model", "ResizeRule", "TensorSpec", "create_engine"]
+__all__ = ["Engine", "Inference", "Model", "Priority", "ResizeRule", "TensorSpec", "create_engine"]
 
 
 def create_engine(settings: TaskSettings, model_name: str) -> Engine:

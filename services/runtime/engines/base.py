@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal, Protocol
 
 import numpy as np
@@ -11,6 +12,14 @@ from numpy.typing import NDArray
 
 Task = Literal["detection", "instance_segmentation", "semantic_segmentation", "classification"]
 ResizeKind = Literal["letterbox", "stretch", "shortest_edge"]
+
+
+class Priority(IntEnum):
+    """How urgent a request is among those that wait for a model. The numbers are Triton's: the lowest comes first."""
+
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
 
 
 @dataclass(frozen=True)
@@ -80,14 +89,18 @@ class Engine(Protocol):
         ...
 
     async def infer(
-        self, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str = ""
+        self,
+        inputs: Mapping[str, NDArray[np.generic]],
+        timeout_seconds: float,
+        request_id: str = "",
+        priority: Priority = Priority.NORMAL,
     ) -> Inference:
         """Runs the model once.
 
         inputs: every input tensor by name, with the batch axis where the model has one. The time allowed is passed on
-        to the engine. The arrays of the answer may be read-only. Raises `EngineUnavailable`, `ModelUnavailable`,
-        `InferenceFailed`, `DeadlineExceeded`, `Overloaded` where the engine's queue is full, and `ContractViolation`
-        where the model does not take these inputs.
+        to the engine. priority: which of the waiting requests come first. The arrays of the answer may be read-only.
+        Raises `EngineUnavailable`, `ModelUnavailable`, `InferenceFailed`, `DeadlineExceeded`, `Overloaded` where the
+        engine's queue is full, and `ContractViolation` where the model does not take these inputs.
         """
         ...
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import np_to_triton_dtype
 
-from services.runtime.engines.base import Inference, Model
+from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
 from services.runtime.errors import (
     ContractViolation,
@@ -26,6 +26,7 @@ from services.runtime.errors import (
     ServiceError,
 )
 from services.runtime.model_contract import model_from_config
+from services.runtime.slots import Slots
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -51,7 +52,11 @@ class OnnxRuntimeEngine:
         return (await self._load()).model
 
     async def infer(
-        self, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str = ""
+        self,
+        inputs: Mapping[str, NDArray[np.generic]],
+        timeout_seconds: float,
+        request_id: str = "",
+        priority: Priority = Priority.NORMAL,
     ) -> Inference:
         """See `Engine.infer`. Raises `Overloaded` where too many inferences wait already."""
         deadline = time.monotonic() + timeout_seconds
@@ -60,14 +65,14 @@ class OnnxRuntimeEngine:
                 loaded = await self._load()
         except TimeoutError as error:
             raise DeadlineExceeded("inference") from error
-        return await loaded.infer(inputs, deadline)
+        return await loaded.infer(inputs, deadline, priority)
 
     async def ready(self) -> bool:
         """See `Engine.ready`. A model that answered once goes on answering, because it shares this process."""
         try:
             loaded = await self._load()
             if not loaded.proven:
-                await loaded.infer(probe_inputs(loaded.model), time.monotonic() + 10.0)
+                await loaded.infer(probe_inputs(loaded.model), time.monotonic() + 10.0, Priority.NORMAL)
         except ServiceError:
             return False
         return True
@@ -115,10 +120,11 @@ class _LoadedModel:
         instances = max(1, sum(group.count or 1 for group in config.instance_group))
         self._queue_limit = config.dynamic_batching.default_queue_policy.max_queue_size or _QUEUE_LIMIT
         self._room = instances + self._queue_limit
+        self._threads = Slots(instances)
         self.pool = ThreadPoolExecutor(instances, thread_name_prefix=f"onnxruntime-{name}")
         self.proven = False
 
-    async def infer(self, inputs: Mapping[str, NDArray[np.generic]], deadline: float) -> Inference:
+    async def infer(self, inputs: Mapping[str, NDArray[np.generic]], deadline: float, priority: Priority) -> Inference:
         """Runs the model in one of the threads; ends the run where it does not keep `deadline` (monotonic seconds)."""
         name = self.model.name
         _check_inputs(self.model, inputs)
@@ -126,13 +132,19 @@ class _LoadedModel:
             raise Overloaded(f"model {name!r}: {self._queue_limit} requests wait already", retry_after_seconds=0.1)
         run_options = self._ort.RunOptions()
         self._room -= 1
-        running = asyncio.get_running_loop().run_in_executor(self.pool, self._run, inputs, run_options, deadline)
-        running.add_done_callback(self._make_room)
+        running: asyncio.Future[list[NDArray[np.generic]]] | None = None
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
+                await self._threads.take((priority,))
+                running = asyncio.get_running_loop().run_in_executor(
+                    self.pool, self._run, inputs, run_options, deadline
+                )
+                running.add_done_callback(self._make_room)
                 outputs = await asyncio.shield(running)
         except (TimeoutError, asyncio.CancelledError) as error:
-            # Seen by onnxruntime between two nodes of the graph; a run that still waits ends as it starts.
+            if running is None:
+                self._room += 1
+            # Seen by onnxruntime between two nodes of the graph.
             run_options.terminate = True
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -153,6 +165,7 @@ class _LoadedModel:
 
     def _make_room(self, running: asyncio.Future[list[NDArray[np.generic]]]) -> None:
         self._room += 1
+        self._threads.give_back()
         if not running.cancelled():
             running.exception()  # fetched, because nobody waits any more for a run that missed its deadline
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
-from services.runtime.engines.base import Inference, Model
+from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
 from services.runtime.engines.triton_errors import error_from_status
 from services.runtime.errors import (
@@ -99,16 +99,21 @@ class TritonEngine:
         return model_from_config(answer.config, max(metadata.versions, key=int))
 
     async def infer(
-        self, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str = ""
+        self,
+        inputs: Mapping[str, NDArray[np.generic]],
+        timeout_seconds: float,
+        request_id: str = "",
+        priority: Priority = Priority.NORMAL,
     ) -> Inference:
         """See `Engine.infer`.
 
         The arrays of the answer are read-only views of the received message. Triton itself gives up a request that
-        still waits in its queue after `timeout_seconds` where the model's queue policy allows it to.
+        still waits in its queue after `timeout_seconds` where the model's queue policy allows it to, and heeds the
+        priority where the model's batching has `priority_levels`.
         """
         if timeout_seconds <= 0:
             raise DeadlineExceeded("inference")
-        message = _request(self._name, inputs, timeout_seconds, request_id)
+        message = _request(self._name, inputs, timeout_seconds, request_id, priority)
         try:
             response = await self._call(self._model_infer(), message, timeout_seconds)
             outputs = _outputs(self._name, response)
@@ -190,7 +195,9 @@ class TritonEngine:
             raise error_from_status(self._name, error.code(), error.details() or "") from error
 
 
-def _request(name: str, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str) -> bytes:
+def _request(
+    name: str, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str, priority: Priority
+) -> bytes:
     """A serialized ModelInferRequest.
 
     The pictures are appended as they lie in memory, since protobuf messages may be concatenated; handing them to
@@ -198,6 +205,7 @@ def _request(name: str, inputs: Mapping[str, NDArray[np.generic]], timeout_secon
     """
     request = service_pb2.ModelInferRequest(model_name=name, id=request_id)
     request.parameters["timeout"].int64_param = int(timeout_seconds * 1e6)
+    request.parameters["priority"].uint64_param = priority
     parts: list[bytes | memoryview] = [b""]
     for tensor, array in inputs.items():
         request.inputs.add(name=tensor, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)

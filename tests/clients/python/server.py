@@ -25,6 +25,10 @@ class Gateway(perception_pb2_grpc.PerceptionServiceServicer):
         self.metadata: dict[str, str | bytes] = {}
         self.seconds_left = 0.0
         self.behaviour: Behaviour = lambda context: None
+        self.stream_requests: list[perception_pb2.PerceiveStreamRequest] = []
+        self.stream: Callable[[perception_pb2.PerceiveStreamRequest], perception_pb2.PerceiveStreamResponse] = (
+            lambda request: perception_pb2.PerceiveStreamResponse(scene=response())
+        )
 
     def Perceive(self, request: perception_pb2.PerceiveRequest, context: Any) -> perception_pb2.PerceiveResponse:  # noqa: N802
         self._see(context)
@@ -34,6 +38,16 @@ class Gateway(perception_pb2_grpc.PerceptionServiceServicer):
         # Of this call: others may have come in meanwhile.
         answer.request_id = str(dict(context.invocation_metadata())["x-request-id"])
         return answer
+
+    def PerceiveStream(self, requests: Any, context: Any) -> Iterator[perception_pb2.PerceiveStreamResponse]:  # noqa: N802
+        """Answers what `stream` says of each request; `response` where it says nothing."""
+        self._see(context)
+        self.behaviour(context)
+        for request in requests:
+            self.stream_requests.append(request)
+            answer = self.stream(request)
+            answer.sequence = request.sequence
+            yield answer
 
     def DescribeSystem(self, request: Any, context: Any) -> perception_pb2.DescribeSystemResponse:  # noqa: N802
         self._see(context)

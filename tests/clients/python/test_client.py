@@ -65,6 +65,9 @@ def test_public_names() -> None:
         "ClassMap",
         "DeadlineExceeded",
         "Detections",
+        "Frame",
+        "FrameDropped",
+        "FrameError",
         "Instances",
         "InternalError",
         "InvalidArgument",
@@ -75,7 +78,9 @@ def test_public_names() -> None:
         "ResourceExhausted",
         "Scene",
         "Segment",
+        "StreamAnswer",
         "TaskStatus",
+        "Track",
         "Unavailable",
     ]
     assert all(hasattr(perception, name) for name in perception.__all__)
@@ -85,6 +90,10 @@ def test_both_clients_offer_the_same() -> None:
     for name in ("__init__", "perceive", "describe", "close"):
         threads, asynchronous = getattr(PerceptionClient, name), getattr(AsyncPerceptionClient, name)
         assert inspect.signature(threads) == inspect.signature(asynchronous), name
+    # Frames come from what suits each of them.
+    theirs, ours = (inspect.signature(kind.stream).parameters for kind in (PerceptionClient, AsyncPerceptionClient))
+    assert list(theirs) == list(ours)
+    assert [theirs[name] for name in theirs if name != "frames"] == [ours[name] for name in ours if name != "frames"]
 
 
 def test_the_usage_in_the_package_docstring_runs(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from perception import Scene, drawing
-from perception.types import Attribute, Panoptic, Segment
+from perception.types import Attribute, Panoptic, Segment, Track
 from PIL import Image
 
 from tests.clients.python.scenes import IDS, response
@@ -58,6 +58,21 @@ def test_things_of_one_category_differ_in_shade() -> None:
     drawn = drawing.draw_panoptic(picture(300, 300), Panoptic(ids, tuple(segments)))
     shades = {tuple(drawn[row, 250].tolist()) for row in (70, 170, 270)}
     assert len(shades) == 3
+
+
+def test_a_tracked_thing_bears_its_number_and_keeps_its_shade() -> None:
+    def drawn(segment_id: int, track: Track | None) -> NDArray[np.uint8]:
+        ids = np.full((200, 300), segment_id, np.int32)
+        car = Segment(segment_id, "car", 1, True, 0.9, (0, 0, 300, 200), 60_000, color=(120, 80, 200), track=track)
+        return drawing.draw_panoptic(picture(200, 300), Panoptic(ids, (car,)))
+
+    # The segment's id changes from frame to frame; the track's does not.
+    first, second = (drawn(number, Track(7, 2, 0.1, (0.0, 0.0))) for number in (11, 13))
+    np.testing.assert_array_equal(first, second)
+    assert drawn(11, None)[150, 250].tolist() != drawn(13, None)[150, 250].tolist()
+    name = (slice(0, 20), slice(0, 300))
+    assert (first[name] != drawn(11, None)[name]).any()
+    assert (first[name] != drawn(11, Track(8, 2, 0.1, (0.0, 0.0)))[name]).any()
 
 
 def test_a_thing_is_outlined_and_stuff_is_not() -> None:

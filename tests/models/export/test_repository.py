@@ -69,6 +69,8 @@ def test_a_model_folder_is_what_triton_reads(tmp_path: Path) -> None:
     assert [(x.name, x.data_type, list(x.dims)) for x in config.input] == [("image", 2, [8, 8, 3])]  # 2: UINT8
     assert [(x.name, x.data_type, list(x.dims)) for x in config.output] == [("probabilities", 11, [4])]  # 11: FP32
     assert config.dynamic_batching.max_queue_delay_microseconds > 0
+    assert config.dynamic_batching.priority_levels == 3
+    assert config.dynamic_batching.default_priority_level == 2
     policy = config.dynamic_batching.default_queue_policy
     assert policy.allow_timeout_override
     assert policy.default_timeout_microseconds > 0  # or Triton never looks at a request's own timeout

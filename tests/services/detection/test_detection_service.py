@@ -47,6 +47,17 @@ def test_an_answer_is_complete(detect: Detect) -> None:
     assert 0 < sum(stages) <= total
 
 
+def test_how_urgent_a_request_is_stands_in_its_metadata(service: Callable[[str], ServiceProcess]) -> None:
+    stub = detection_pb2_grpc.DetectionServiceStub(service("detection").channel)
+    request = detection_pb2.DetectRequest(image=image_to_message(picture()))
+    for word in ("high", "normal", "low"):
+        assert stub.Detect(request, timeout=30, metadata=(("x-priority", word),)).detections
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.Detect(request, timeout=30, metadata=(("x-priority", "urgent"),))
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert raised.value.details() == "x-priority: is 'urgent': expected one of high, normal, low"
+
+
 @pytest.mark.parametrize(
     ("height", "width", "box"),
     [

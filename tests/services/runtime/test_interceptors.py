@@ -121,8 +121,10 @@ def subclasses(kind: type) -> set[type]:
 
 EXAMPLES: dict[str, errors.ServiceError] = {
     "InvalidInput": errors.InvalidInput("image.raw.stride", "is 3"),
+    "NotFound": errors.NotFound("camera", "no camera 'gate'"),
     "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9),
     "Overloaded": errors.Overloaded("no room", 0.25),
+    "Stopping": errors.Stopping(),
     "DeadlineExceeded": errors.DeadlineExceeded("inference"),
     "EngineUnavailable": errors.EngineUnavailable("yolo", "does not answer"),
     "ModelUnavailable": errors.ModelUnavailable("yolo", "not loaded"),
@@ -131,6 +133,7 @@ EXAMPLES: dict[str, errors.ServiceError] = {
     "NoTaskAnswered": errors.NoTaskAnswered({"TASK_DETECTION": "down"}),
 }
 METADATA = {
+    "NotFound": {"field": "camera"},
     "InvalidInput": {"field": "image.raw.stride"},
     "LimitExceeded": {"field": "image.encoded", "limit": "9"},
     "DeadlineExceeded": {"stage": "inference"},

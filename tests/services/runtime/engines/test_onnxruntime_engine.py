@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
+from services.runtime.engines import Priority
 from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
 from services.runtime.errors import (
     ContractViolation,
@@ -129,6 +130,22 @@ async def test_the_queue_is_bounded(tmp_path: Path, engine_of: Callable[[str], O
     assert len(refused) == 6  # one runs, three wait
     assert all(answer.retry_after_seconds for answer in refused)
     assert (await engine.infer(IMAGE, 60.0)).model_version == "1"
+
+
+async def test_the_urgent_overtake_those_who_wait(
+    tmp_path: Path, engine_of: Callable[[str], OnnxRuntimeEngine]
+) -> None:
+    write_model(tmp_path, "detection", burden=4)
+    engine, done = engine_of("detection"), []
+    await engine.describe()
+
+    async def ask(priority: Priority) -> None:
+        await engine.infer(IMAGE, 60.0, priority=priority)
+        done.append(priority.name)
+
+    waiting = [Priority.NORMAL, Priority.LOW, Priority.LOW, Priority.NORMAL, Priority.HIGH]
+    await asyncio.gather(*(ask(priority) for priority in waiting))
+    assert done == ["NORMAL", "HIGH", "NORMAL", "LOW", "LOW"]  # the first one ran already
 
 
 async def test_callers_that_go_away_make_room(tmp_path: Path, engine_of: Callable[[str], OnnxRuntimeEngine]) -> None:

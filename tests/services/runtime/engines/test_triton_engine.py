@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import service_pb2
 
-from services.runtime.engines import triton
+from services.runtime.engines import Priority, triton
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.errors import ContractViolation, EngineUnavailable, InferenceFailed
 from tests.support.triton import free_ports
@@ -33,17 +33,18 @@ def test_a_request_is_what_protobuf_would_have_made(
     }
     expected = service_pb2.ModelInferRequest(model_name="detection", id=request_id)
     expected.parameters["timeout"].int64_param = 1_500_000
+    expected.parameters["priority"].uint64_param = 3
     names = {np.uint8: "UINT8", np.int32: "INT32", np.float32: "FP32"}
     for (name, array), (dtype, _) in zip(arrays.items(), tensors, strict=True):
         expected.inputs.add(name=name, datatype=names[dtype], shape=array.shape)
         expected.raw_input_contents.append(array.tobytes())
-    message = triton._request("detection", arrays, 1.5, request_id)
+    message = triton._request("detection", arrays, 1.5, request_id, Priority.LOW)
     assert service_pb2.ModelInferRequest.FromString(message) == expected
 
 
 def test_transposed_and_sliced_arrays_are_written_in_order() -> None:
     array = np.arange(24, dtype=np.uint8).reshape(2, 3, 4).transpose(2, 0, 1)[::2]
-    request = service_pb2.ModelInferRequest.FromString(triton._request("m", {"a": array}, 1.0, ""))
+    request = service_pb2.ModelInferRequest.FromString(triton._request("m", {"a": array}, 1.0, "", Priority.NORMAL))
     assert request.raw_input_contents[0] == array.tobytes()
 
 

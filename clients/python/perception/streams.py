@@ -1,0 +1,147 @@
+"""Streams of frames: what goes in, what comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from perception.convert import ImageLike
+from perception.requests import Resolution, known, perceive_request
+from perception.scene import Scene
+from perception.v1 import perception_pb2
+
+Priority = Literal["high", "normal", "low"]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a camera.
+
+    image: path, encoded bytes, or RGB uint8 [H, W, 3]. sequence: its number, greater than that of the frame before; the
+    next one where none is given. captured: when it was taken, in seconds since 1970; now where it is not given.
+    reset_tracks: forget all tracks before this frame, after a cut say; a new epoch begins.
+    """
+
+    image: ImageLike
+    sequence: int | None = None
+    captured: float | None = None
+    reset_tracks: bool = False
+
+
+@dataclass(frozen=True)
+class FrameError:
+    """Why a frame has no scene. code: canonical gRPC code by name."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class FrameDropped:
+    """Why a frame was not perceived although nothing was wrong with it.
+
+    reason: "superseded" by a newer frame while it waited, "too_old" to keep its deadline, or "already_answered" before
+    the stream was resumed.
+    """
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class StreamAnswer:
+    """The answer to one frame: its scene, or why there is none.
+
+    sequence: the frame's number. epoch: the span in which ids of tracks mean the same thing; another one after every
+    connect and every reset. degradation: what was left out of the scene to keep the deadline, "no_attributes" or
+    "no_instance_masks" (and attributes), empty for nothing. age: seconds from the frame's capture to its answer, by the
+    gateway's clock.
+    """
+
+    sequence: int
+    epoch: int
+    age: float
+    degradation: str = ""
+    scene: Scene | None = None
+    error: FrameError | None = None
+    dropped: FrameDropped | None = None
+
+
+class Conversation:
+    """One stream's requests and answers as messages; remembers the pictures of frames that are not answered yet.
+
+    Raises `ValueError` for a priority, task or resolution that does not exist.
+    """
+
+    def __init__(
+        self,
+        camera: str,
+        deadline: float | None,
+        max_in_flight: int | None,
+        priority: Priority,
+        track: bool,
+        resume_after: int | None,
+        tasks: Iterable[str],
+        score_threshold: float | None,
+        resolution: Resolution,
+    ) -> None:
+        self._options = perception_pb2.StreamOptions(
+            camera=camera,
+            max_in_flight=max_in_flight or 0,
+            priority=known(perception_pb2.Priority, "PRIORITY", priority),
+            track=track,
+            resume_after=resume_after,
+        )
+        if deadline is not None:
+            self._options.deadline.FromMicroseconds(round(deadline * 1e6))
+        self._tasks = tuple(tasks)
+        self._score_threshold = score_threshold
+        self._resolution: Resolution = resolution
+        self._last = 0 if resume_after is None else resume_after
+        self._first = True
+        self._pictures: dict[int, ImageLike] = {}
+        perceive_request(b"", self._tasks, score_threshold, resolution)
+
+    def request(self, frame: Frame | ImageLike) -> perception_pb2.PerceiveStreamRequest:
+        """The message of the next frame. Raises `ValueError` or `OSError` for a picture that cannot be sent."""
+        if not isinstance(frame, Frame):
+            frame = Frame(frame)
+        self._last = self._last + 1 if frame.sequence is None else frame.sequence
+        request = perception_pb2.PerceiveStreamRequest(
+            sequence=self._last,
+            frame=perceive_request(frame.image, self._tasks, self._score_threshold, self._resolution),
+            options=self._options if self._first else None,
+            reset_tracks=frame.reset_tracks,
+        )
+        captured = time.time() if frame.captured is None else frame.captured
+        request.capture_time.FromNanoseconds(round(captured * 1e9))
+        self._first = False
+        self._pictures[self._last] = frame.image
+        return request
+
+    def answer(self, message: perception_pb2.PerceiveStreamResponse) -> StreamAnswer:
+        """The answer of a message. Raises `ValueError` for a malformed one."""
+        picture = self._pictures.pop(message.sequence, None)
+        level = perception_pb2.Degradation.Name(message.degradation).removeprefix("DEGRADATION_").lower()
+        answer = partial(
+            StreamAnswer,
+            sequence=message.sequence,
+            epoch=message.epoch,
+            age=message.age_microseconds / 1e6,
+            degradation="" if level == "unspecified" else level,
+        )
+        match message.WhichOneof("result"):
+            case "scene":
+                return answer(scene=Scene.from_message(message.scene, picture))
+            case "error":
+                return answer(error=FrameError(message.error.code, message.error.message))
+            case "dropped":
+                reason = perception_pb2.DropReason.Name(message.dropped.reason).removeprefix("DROP_REASON_").lower()
+                return answer(dropped=FrameDropped(reason, message.dropped.message))
+            case _:
+                raise ValueError(
+                    f"answer to frame {message.sequence}: expected a scene, an error or why it was dropped"
+                )

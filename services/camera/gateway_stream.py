@@ -1,0 +1,220 @@
+"""A camera's stream to the gateway: sends its newest frames, takes the answers, comes back when it breaks off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import duration_pb2
+from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
+
+from services.camera.backoff import Backoff
+from services.camera.camera import Camera, CameraFrame
+from services.camera.settings import CameraSettings
+from services.camera.status import CameraStatus, timestamp
+
+MAX_UNANSWERED = 128
+"""Frames of a live camera that may be without an answer: two seconds of a fast one. More are not sent."""
+_ANSWER_SECONDS = 30.0
+"""A gateway that owes an answer for longer does not work, whatever its connection says."""
+_CHECK_SECONDS = 1.0
+_UNHURRIED_SECONDS = 30.0
+"""Deadline of a source whose every frame is wanted, where its settings name none."""
+_FIRST_RETRY_SECONDS = 0.25
+_MAX_RETRY_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SentFrame:
+    """A frame that was sent and not answered yet. sent_at: seconds of the monotonic clock."""
+
+    sequence: int
+    frame: CameraFrame
+    sent_at: float
+
+
+Room = Callable[[], Awaitable[None]]
+Answered = Callable[[perception_pb2.PerceiveStreamResponse, SentFrame], None]
+
+
+class _BrokenOff(Exception):
+    """The stream is over before the camera is."""
+
+
+class GatewayStream:
+    """One camera's stream: waits until there is `room` for another answer, sends the camera's next frame, and hands
+    every answer with its frame to `answered`, in order.
+
+    After a break-off the stream resumes: a live camera goes on with its newest frame, and what was unanswered counts as
+    lost; a lossless source sends its unanswered frames again.
+    """
+
+    def __init__(
+        self,
+        stub: perception_pb2_grpc.PerceptionServiceAsyncStub,
+        settings: CameraSettings,
+        camera: Camera,
+        status: CameraStatus,
+        room: Room,
+        answered: Answered,
+        random: Random,
+    ) -> None:
+        self._stub = stub
+        self._settings = settings
+        self._camera = camera
+        self._room = room
+        self._status = status
+        self._answered = answered
+        self._backoff = Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS, random)
+        self._is_lossless = settings.capture_options().is_lossless
+        self._most_unanswered = settings.stream.max_in_flight if self._is_lossless else MAX_UNANSWERED
+        self._unanswered: dict[int, SentFrame] = {}
+        self._has_room = asyncio.Event()
+        self._sequence = 0
+        self._last_answered: int | None = None
+        self._has_sent_all = False
+
+    async def run(self) -> None:
+        """Streams until the camera has ended and every frame is answered."""
+        while True:
+            started = time.monotonic()
+            try:
+                await self._stream()
+                return
+            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, _BrokenOff) as errors:
+                reason = _reason(errors)
+            finally:
+                self._status.gateway(is_connected=False)
+                self._forget_unanswered()
+            _heed_cancellation()
+            if self._camera.is_over and not self._unanswered:
+                return
+            self._backoff.worked(time.monotonic() - started)
+            delay = self._backoff.next_seconds()
+            log.warning(
+                "no stream to the gateway",
+                extra={"camera": self._settings.name, "reason": reason, "retry_seconds": round(delay, 3)},
+            )
+            await asyncio.sleep(delay)
+
+    async def _stream(self) -> None:
+        call = self._stub.PerceiveStream()
+        try:
+            await call.wait_for_connection()
+            self._status.gateway(is_connected=True)
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch())
+                group.create_task(self._send(call))
+                await self._receive(call)
+                watching.cancel()
+        finally:
+            call.cancel()
+
+    async def _send(self, call: Any) -> None:
+        is_first = True
+        for sequence, sent in list(self._unanswered.items()):
+            await self._write(call, sequence, sent.frame, is_first=is_first)
+            is_first = False
+        while True:
+            await self._wait_for_room()
+            frame = await self._camera.next_frame()
+            if frame is None:
+                self._has_sent_all = True
+                await call.done_writing()
+                return
+            self._sequence += 1
+            self._status.sent(frame.header.height, frame.header.width)
+            await self._write(call, self._sequence, frame, is_first=is_first)
+            is_first = False
+
+    async def _write(self, call: Any, sequence: int, frame: CameraFrame, *, is_first: bool) -> None:
+        if self._is_lossless:
+            # It is taken when it is sent: how long it waited for its turn makes it no older.
+            frame = replace(frame, header=replace(frame.header, capture_time=time.time()))
+        sent = self._unanswered[sequence] = SentFrame(sequence, frame, time.monotonic())
+        await call.write(self._request(sent, is_first=is_first))
+
+    async def _receive(self, call: Any) -> None:
+        """Takes answers until the stream ends. Raises `_BrokenOff` where frames are unanswered by then."""
+        async for answer in call:
+            sent = self._unanswered.pop(answer.sequence, None)
+            if sent is None:
+                raise _BrokenOff(f"an answer to frame {answer.sequence}, which is not waiting for one")
+            self._last_answered = answer.sequence
+            self._has_room.set()
+            self._answered(answer, sent)
+        if self._unanswered or not self._has_sent_all:
+            raise _BrokenOff("the gateway ended the stream")
+
+    async def _watch(self) -> None:
+        """Raises `_BrokenOff` where an answer is overdue."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            oldest = next(iter(self._unanswered.values()), None)
+            if oldest is not None and time.monotonic() - oldest.sent_at > _ANSWER_SECONDS:
+                raise _BrokenOff(f"no answer to frame {oldest.sequence} for {_ANSWER_SECONDS:.0f} s")
+
+    async def _wait_for_room(self) -> None:
+        await self._room()
+        while len(self._unanswered) >= self._most_unanswered:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _forget_unanswered(self) -> None:
+        if self._is_lossless:
+            return
+        self._status.lost(len(self._unanswered))
+        self._unanswered.clear()
+
+    def _request(self, sent: SentFrame, *, is_first: bool) -> perception_pb2.PerceiveStreamRequest:
+        header = sent.frame.header
+        return perception_pb2.PerceiveStreamRequest(
+            sequence=sent.sequence,
+            capture_time=timestamp(header.capture_time),
+            frame=perception_pb2.PerceiveRequest(
+                image=image_pb2.Image(encoded=sent.frame.jpeg), mask_format=geometry_pb2.MASK_FORMAT_BOX
+            ),
+            options=self._options() if is_first else None,
+            reset_tracks=header.is_cut,
+        )
+
+    def _options(self) -> perception_pb2.StreamOptions:
+        stream = self._settings.stream
+        options = perception_pb2.StreamOptions(
+            camera=self._settings.name,
+            max_in_flight=stream.max_in_flight,
+            priority=f"PRIORITY_{stream.priority.upper()}",
+            track=stream.track,
+            resume_after=self._last_answered,
+        )
+        seconds = stream.deadline_seconds or (_UNHURRIED_SECONDS if self._is_lossless else None)
+        if seconds is not None:
+            deadline = duration_pb2.Duration()
+            deadline.FromMicroseconds(round(seconds * 1e6))
+            options.deadline.CopyFrom(deadline)
+        return options
+
+
+def _heed_cancellation() -> None:
+    """Raises the cancellation that a task group forgets when it fails in the same moment (Python before 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def _reason(errors: BaseExceptionGroup[Exception]) -> str:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

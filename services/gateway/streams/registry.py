@@ -1,0 +1,113 @@
+"""All camera streams of the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
+from contextlib import aclosing, contextmanager
+
+from perception.v1 import perception_pb2
+
+from services.gateway.perceiver import Perceiver
+from services.gateway.settings import GatewaySettings
+from services.gateway.streams.capacity import Capacity
+from services.gateway.streams.identity import Epochs, Identity
+from services.gateway.streams.options import StreamOptions
+from services.gateway.streams.stream import Stream
+from services.runtime import metrics
+from services.runtime.errors import Overloaded, Stopping
+
+Request = perception_pb2.PerceiveStreamRequest
+Response = perception_pb2.PerceiveStreamResponse
+
+_RETRY_AFTER_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Streams:
+    """Lets streams in, gives each its share of the system, and ends them when the gateway drains."""
+
+    def __init__(self, settings: GatewaySettings, perceiver: Perceiver) -> None:
+        self._settings = settings
+        self._perceiver = perceiver
+        self._capacity = Capacity(settings.stream_capacity)
+        self._epochs = Epochs()
+        self._count = 0
+        self._open: set[Stream] = set()
+        self._cameras: Counter[str] = Counter()
+        self._stopping = asyncio.Event()
+
+    async def serve(self, requests: AsyncIterable[Request]) -> AsyncGenerator[Response, None]:
+        """The answers to the frames of one stream.
+
+        Raises `InvalidInput` for its options, `Overloaded` where there are too many streams, and `Stopping` when the
+        gateway drains.
+        """
+        with self._room():
+            rest = aiter(requests)
+            first = await self._first(rest)
+            if first is None:
+                return
+            options = StreamOptions.read(first, self._settings)
+            stream = Stream(
+                options,
+                self._settings.stream_max_unanswered,
+                self._perceiver,
+                self._capacity,
+                Identity(self._epochs, options.track),
+            )
+            with self._registered(stream, options.camera):
+                async with aclosing(stream.answers(first, rest)) as answers:
+                    async for answer in answers:
+                        yield answer
+
+    def stop(self) -> None:
+        """Lets no stream in any more, and ends those that are open after what they have read is answered."""
+        self._stopping.set()
+        for stream in self._open:
+            stream.stop()
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        if self._count == self._settings.max_streams:
+            raise Overloaded(f"{self._count} camera streams are open already", _RETRY_AFTER_SECONDS)
+        self._count += 1
+        metrics.STREAMS.inc()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            metrics.STREAMS.dec()
+
+    async def _first(self, requests: AsyncIterator[Request]) -> Request | None:
+        """The first frame; None where the stream ends without one."""
+        reading = asyncio.ensure_future(anext(requests, None))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if self._stopping.is_set():
+                raise Stopping
+            return reading.result()
+        finally:
+            reading.cancel()
+            stopping.cancel()
+
+    @contextmanager
+    def _registered(self, stream: Stream, camera: str) -> Iterator[None]:
+        self._open.add(stream)
+        self._cameras[camera] += 1
+        metrics.STREAM_DEGRADATION.labels(camera).set(0)
+        log.info("stream opened", extra={"camera": camera})
+        try:
+            yield
+        finally:
+            log.info("stream closed", extra={"camera": camera})
+            self._open.discard(stream)
+            self._cameras[camera] -= 1
+            if not self._cameras[camera]:
+                # Cameras come and go; what was said of one that is gone would be kept for ever.
+                del self._cameras[camera]
+                metrics.STREAM_DEGRADATION.remove(camera)

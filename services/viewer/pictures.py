@@ -1,0 +1,102 @@
+"""Perceiving a picture that a person dropped onto the page."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from http import HTTPStatus
+
+import grpc
+import grpc.aio
+from aiohttp import web
+from perception import PerceptionError
+from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
+
+from services.runtime import metrics
+from services.viewer.messages import picture_message
+from services.viewer.settings import ViewerSettings
+
+_STATUS = {
+    grpc.StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+}
+
+log = logging.getLogger(__name__)
+
+
+class Pictures:
+    """Takes pictures from the page to the gateway, a bounded number at once."""
+
+    def __init__(self, settings: ViewerSettings) -> None:
+        self._settings = settings
+        self._at_work = 0
+        options = [
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            ("grpc.max_send_message_length", settings.max_message_bytes),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        self._channel = grpc.aio.insecure_channel(settings.gateway_url, options) if settings.gateway_url else None
+        self._stub: perception_pb2_grpc.PerceptionServiceAsyncStub | None = (
+            perception_pb2_grpc.PerceptionServiceStub(self._channel) if self._channel else None
+        )
+
+    async def perceive(self, request: web.Request) -> web.Response:
+        """POST of an encoded picture; answers with its scene, or with JSON `{"error": …}` that a person understands."""
+        response = await self._answer(request)
+        metrics.VIEWER_PICTURES.labels(str(response.status)).inc()
+        return response
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        limit = self._settings.max_image_bytes
+        if self._stub is None:
+            return _refuse(HTTPStatus.NOT_FOUND, "this viewer has no gateway (GATEWAY_URL is empty)")
+        if request.content_length is not None and request.content_length > limit:
+            return _too_large(request.content_length, limit)
+        if self._at_work == self._settings.max_uploads:
+            return _refuse(HTTPStatus.TOO_MANY_REQUESTS, f"{self._at_work} pictures are at work already; try again")
+        self._at_work += 1
+        try:
+            return await self._perceive(await request.read(), self._stub)
+        except web.HTTPRequestEntityTooLarge:  # sent in chunks, so that its size was not told
+            return _too_large(limit + 1, limit)
+        finally:
+            self._at_work -= 1
+
+    async def _perceive(self, picture: bytes, stub: perception_pb2_grpc.PerceptionServiceAsyncStub) -> web.Response:
+        request = perception_pb2.PerceiveRequest(
+            image=image_pb2.Image(encoded=picture),
+            panoptic_format=perception_pb2.PANOPTIC_FORMAT_PNG,
+            mask_format=geometry_pb2.MASK_FORMAT_BOX,
+        )
+        request_id = uuid.uuid4().hex
+        started = time.perf_counter()
+        try:
+            scene = await stub.Perceive(
+                request,
+                timeout=self._settings.perceive_timeout_seconds,
+                metadata=(("x-request-id", request_id),),
+            )
+        except grpc.aio.AioRpcError as error:
+            log.warning("picture failed", extra={"code": error.code().name, "picture_request_id": request_id})
+            status = _STATUS.get(error.code(), HTTPStatus.BAD_GATEWAY)
+            return _refuse(status, str(PerceptionError.from_rpc_error(error, request_id)))
+        body = picture_message(scene, (time.perf_counter() - started) * 1e3)
+        return web.Response(body=body, content_type="application/octet-stream")
+
+    async def close(self) -> None:
+        """Closes the connection to the gateway."""
+        if self._channel:
+            await self._channel.close()
+
+
+def _too_large(found: int, limit: int) -> web.Response:
+    return _refuse(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {limit} bytes, found at least {found}"
+    )
+
+
+def _refuse(status: HTTPStatus, message: str) -> web.Response:
+    return web.json_response({"error": message}, status=status)

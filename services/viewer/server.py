@@ -1,0 +1,51 @@
+"""The life of the viewer: start, metrics, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+
+import uvloop
+from aiohttp import web
+from prometheus_client import start_http_server
+
+from services.runtime import logs
+from services.viewer.application import Viewer
+from services.viewer.settings import ViewerSettings
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: ViewerSettings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
+    logs.set_up("viewer", settings.log_level)
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: ViewerSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    viewer = Viewer(settings)
+    runner = web.AppRunner(viewer.application(), access_log=None, shutdown_timeout=settings.drain_seconds)
+    await runner.setup()
+    site = web.TCPSite(runner, settings.host, settings.port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise SystemExit(f"PORT: cannot listen on {settings.host}:{settings.port}: {error}") from None
+    try:
+        metrics_server, _ = start_http_server(settings.metrics_port, settings.host)
+    except OSError as error:
+        raise SystemExit(f"METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port}: {error}") from None
+    port = runner.addresses[0][1]
+    address = f"http://{settings.host}:{port}"
+    log.info("serving", extra={"address": address, "port": port, "metrics_port": metrics_server.server_port})
+
+    await stop.wait()
+    log.info("draining", extra={"seconds": settings.drain_seconds})
+    await runner.cleanup()
+    await viewer.close()
+    metrics_server.shutdown()
+    log.info("stopped")

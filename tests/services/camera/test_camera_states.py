@@ -1,0 +1,143 @@
+"""What a camera says it is doing, against real sources that come and go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+
+from perception.v1 import camera_pb2
+from prometheus_client import REGISTRY
+
+from services.camera.camera import Camera
+from services.camera.settings import CameraSettings
+from services.camera.status import CameraStatus, state_name
+from tests.services.camera.sources import black_hole, camera, jpegs, write_film
+from tests.support.mjpeg_server import mjpeg_camera
+from tests.support.rtsp import RtspServer
+
+
+class Followed:
+    """A running camera, with all states that it went through."""
+
+    def __init__(self, settings: CameraSettings) -> None:
+        self.history: list[camera_pb2.CameraStatus] = []
+        self.status = CameraStatus(settings.name, lambda: self.history.append(self.status.message()))
+        self.camera = Camera(settings, self.status, Random(0))
+        self.name = settings.name
+
+    def states(self) -> list[str]:
+        """Names of the states so far, each change once."""
+        return [state_name(status.state) for status in self.history]
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 30.0) -> None:
+        """Waits until it holds, taking frames as the gateway's stream would. Meanwhile metric and status agree."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await self.camera.next_frame()
+                shown = [state for state in STATES if self.metric("state", state=state)]
+                assert shown == [state_name(self.status.state)]
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A metric of this camera."""
+        return REGISTRY.get_sample_value(f"perception_camera_{name}", {"camera": self.name, **labels})
+
+
+STATES = ("connecting", "streaming", "stalled", "waiting", "ended")
+
+
+@asynccontextmanager
+async def following(settings: CameraSettings) -> AsyncIterator[Followed]:
+    followed = Followed(settings)
+    task = asyncio.create_task(followed.camera.run())
+    try:
+        yield followed
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_rtsp_server_killed_and_started_again(access_units: Path) -> None:
+    """It comes back by itself, and says so all along."""
+    with RtspServer(access_units) as server:
+        async with following(camera(server.url, name="killed")) as gate:
+            await gate.until(lambda: gate.states()[-1:] == ["streaming"])
+            assert gate.history[-1].reason == ""
+            server.kill()
+            await gate.until(lambda: "waiting" in gate.states())
+            waiting = next(status for status in gate.history if status.state == camera_pb2.CAMERA_STATE_WAITING)
+            assert waiting.reason == "the source ended the stream"
+            wait = waiting.retry_time.ToNanoseconds() - waiting.since.ToNanoseconds()
+            assert 0 <= wait / 1e9 <= 0.2
+            await gate.until(lambda: gate.states().count("waiting") > 2)
+            assert "Connection refused" in [status.reason for status in gate.history]
+            server.start()
+            await gate.until(lambda: gate.states()[-1] == "streaming")
+            message = gate.status.message()
+            assert message.reconnects == gate.metric("reconnects_total") >= 3
+            assert not message.HasField("retry_time")
+            await gate.until(lambda: gate.status.message().source_frames_per_second > 5)
+            assert gate.metric("last_frame_age_seconds") < 5
+    assert set(gate.states()) == {"streaming", "waiting", "connecting"}
+
+
+async def test_rtsp_server_that_falls_silent(access_units: Path) -> None:
+    """Its connection stays open, as with a camera that hangs: stalled, and after as long again opened anew."""
+    with RtspServer(access_units) as server:
+        async with following(camera(server.url, name="silent", stall_seconds=0.5, connect_seconds=1.5)) as gate:
+            await gate.until(lambda: gate.states()[-1:] == ["streaming"])
+            server.freeze()
+            await gate.until(lambda: "stalled" in gate.states())
+            assert "no frame for more than 0.5 s" in [status.reason for status in gate.history]
+            await gate.until(lambda: "waiting" in gate.states())
+            waiting = next(status for status in gate.history if status.state == camera_pb2.CAMERA_STATE_WAITING)
+            assert waiting.reason.startswith("no frame for 1.")
+            # The kernel still takes its connections.
+            await gate.until(lambda: "not open within 1.5 s" in [status.reason for status in gate.history])
+            server.kill()
+            server.start()
+            await gate.until(lambda: gate.states()[-1] == "streaming")
+
+
+async def test_camera_that_pauses_is_stalled_and_streams_again() -> None:
+    """A short silence is told, and costs no connection."""
+    with mjpeg_camera(jpegs(2), 1.0) as url:
+        async with following(camera(url, name="pauses", stall_seconds=0.7)) as gate:
+            await gate.until(lambda: gate.states()[-2:] == ["stalled", "streaming"])
+            assert gate.status.message().reconnects == 0
+
+
+async def test_connecting_to_a_black_hole() -> None:
+    """Is given up after the time that is allowed, and let go at once when the agent stops."""
+    with black_hole() as port:
+        settings = camera(f"rtsp://127.0.0.1:{port}/camera", name="hole", connect_seconds=0.5)
+        async with following(settings) as gate:
+            await gate.until(lambda: gate.states()[:2] == ["waiting", "connecting"])
+            assert gate.history[0].reason == "not open within 0.5 s"
+            await asyncio.sleep(0.2)
+            start = time.monotonic()
+        assert time.monotonic() - start < 3.0
+
+
+async def test_file_comes_to_its_end(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 5, 25)
+    async with following(camera(film, name="film")) as gate:
+        await gate.until(lambda: gate.states()[-1:] == ["ended"])
+        assert await gate.camera.next_frame() is None
+        assert gate.history[-1].reason == "the source has come to its end"
+    assert gate.states() == ["streaming", "ended"]
+
+
+async def test_file_that_is_not_there_yet(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    async with following(camera(film, name="later")) as gate:
+        await gate.until(lambda: "waiting" in gate.states())
+        assert gate.history[0].reason == "No such file or directory"
+        write_film(film.with_name("made.mp4"), 5, 25).rename(film)
+        await gate.until(lambda: gate.states()[-1] == "ended")

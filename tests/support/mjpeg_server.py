@@ -1,0 +1,44 @@
+"""An HTTP camera that sends JPEG after JPEG, as many cheap network cameras do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@contextmanager
+def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float) -> Iterator[str]:
+    """Serves the pictures over and over as multipart/x-mixed-replace; yields the URL."""
+    stopped = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            number = 0
+            with suppress(OSError):
+                while not stopped.is_set():
+                    picture = pictures[number % len(pictures)]
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+                    self.wfile.write(head.encode() + picture + b"\r\n")
+                    number += 1
+                    time.sleep(1 / frames_per_second)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/video"
+    finally:
+        stopped.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
