@@ -217,6 +217,8 @@ class Profile(Strict):
 
     taxonomy: the gateway's categories for it; the one that is called as the profile where this is empty.
     samples: pictures, folders and videos below PERCEPTION_DATA that show what the profile does; none: made scenes.
+    cameras: sources by name that show the profile live: `scenes:…` as the camera agent reads it, or a video below
+        PERCEPTION_DATA.
     """
 
     name: str
@@ -224,6 +226,7 @@ class Profile(Strict):
     tasks: dict[Task, str] = Field(min_length=1)
     taxonomy: str = ""
     samples: tuple[str, ...] = ()
+    cameras: dict[str, str] = {}
 
 
 def load_entry(name: str, catalog: Path = CATALOG) -> Entry:

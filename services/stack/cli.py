@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from services.stack.cameras import watch_live
 from services.stack.frames import Source, SourceError
 from services.stack.layout import PROJECT, Ports, tasks_in
 from services.stack.run import perceive_sources, print_result
@@ -42,13 +43,17 @@ def up(
     engine: EngineOption = "auto",
     detach: Annotated[bool, typer.Option(help="Return once the stack serves, and leave it running.")] = False,
 ) -> None:
-    """Bring the system up, as separate processes, and print its addresses."""
+    """Bring the system up with the profile's cameras and the page that shows them, and print the addresses."""
     options = StackOptions(profile, engine, port_base)
     if detach:
         _leave_running(options)
         return
     # The announcement ends after the stack, so that whoever waits for its end finds the ports free.
-    with _reporting_errors(), _announcement(options) as announce, running(options, console) as supervisor:
+    with (
+        _reporting_errors(),
+        _announcement(options) as announce,
+        running(options, console, watched=True) as supervisor,
+    ):
         announce()
         _print_addresses(options)
         while True:
@@ -74,21 +79,33 @@ def run(
     profile: Profile = "demo",
     source: Annotated[Path | None, typer.Option(help="Image, folder or video file; default: the samples.")] = None,
     output: Annotated[Path, typer.Option(help="Where overlays and scenes.jsonl go.")] = Path("out"),
+    camera_seconds: Annotated[
+        float, typer.Option(min=0, help="How long the profile's cameras are watched live, if no source is named.")
+    ] = 10.0,
     port_base: PortBase = 50050,
     engine: EngineOption = "auto",
 ) -> None:
-    """Bring the system up, perceive frames, write overlays and JSON, and take the system down again."""
+    """Bring the system up, perceive frames and live cameras, write overlays, films and JSON, and take it down again."""
     options = StackOptions(profile, engine, port_base)
     with _reporting_errors():
         made = (output / "samples").resolve()
         paths = [source] if source else samples(profile, made)
         sources = [Source.open(path) for path in paths]
         with running(options, console):
-            result = perceive_sources(f"127.0.0.1:{Ports(port_base).gateway}", sources, output, console)
+            ports = Ports(port_base)
+            result = perceive_sources(f"127.0.0.1:{ports.gateway}", sources, output, console)
+            cameras = {} if source else options.cameras
+            live = (
+                watch_live(cameras, camera_seconds, ports, output / "cameras", console)
+                if cameras and camera_seconds
+                else None
+            )
         # Samples that are made on the spot come with their truth.
         has_truth = not source and not result.failed and all(path.is_relative_to(made) for path in paths)
         judged = quality(made, output) if has_truth else None
         print_result(result, judged, output, console)
+        if live:
+            console.print(live)
     raise typer.Exit(1 if result.failed else 0)
 
 
@@ -188,6 +205,7 @@ def _supervisor(state: Path) -> int | None:
 
 def _print_addresses(options: StackOptions) -> None:
     ports = Ports(options.port_base)
+    cameras = options.cameras
     table = Table(title=f"Perception, profile {options.profile}")
     for column in ("service", "gRPC", "metrics"):
         table.add_column(column)
@@ -196,7 +214,12 @@ def _print_addresses(options: StackOptions) -> None:
         table.add_row(task, f"127.0.0.1:{ports.task(task)}", f"http://127.0.0.1:{ports.metrics(task)}/metrics")
     triton = ports.triton
     table.add_row("triton", f"127.0.0.1:{triton.grpc}", f"http://127.0.0.1:{triton.metrics}/metrics")
+    if cameras:
+        table.add_row("camera", f"127.0.0.1:{ports.camera}", f"http://127.0.0.1:{ports.metrics('camera')}/metrics")
+    table.add_row("viewer", "", f"http://127.0.0.1:{ports.metrics('viewer')}/metrics")
     console.print(table)
+    watching = ", ".join(cameras) or "no cameras, but pictures can be dropped there"
+    console.print(f"[bold]watch http://127.0.0.1:{ports.viewer}[/] in a browser: {watching}")
     console.print(f"logs: {options.run_directory / 'logs'}; stop with: make down PORT_BASE={options.port_base}")
 
 

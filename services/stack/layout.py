@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,10 @@ TASKS = ("detection", "instance_segmentation", "semantic_segmentation", "classif
 EngineKind = Literal["triton", "onnxruntime"]
 
 _TRITON = 5
+_CAMERA = 8
+_VIEWER = 9
 _METRICS = 10
+_WITH_METRICS = ("gateway", *TASKS, "camera", "viewer")
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,17 @@ class Ports:
 
     def metrics(self, service: str) -> int:
         """HTTP port of a service's /metrics."""
-        return self.base + _METRICS + ("gateway", *TASKS).index(service)
+        return self.base + _METRICS + _WITH_METRICS.index(service)
+
+    @property
+    def camera(self) -> int:
+        """gRPC port of the camera agent."""
+        return self.base + _CAMERA
+
+    @property
+    def viewer(self) -> int:
+        """HTTP port of the page on which a person watches cameras."""
+        return self.base + _VIEWER
 
     @property
     def triton(self) -> TritonPorts:
@@ -48,17 +61,18 @@ class Ports:
         """Every port of the stack."""
         triton = self.triton
         return [
-            *(self.gateway, triton.grpc, triton.http, triton.metrics),
+            *(self.gateway, triton.grpc, triton.http, triton.metrics, self.camera, self.viewer),
             *(self.task(task) for task in TASKS),
-            *(self.metrics(service) for service in ("gateway", *TASKS)),
+            *(self.metrics(service) for service in _WITH_METRICS),
         ]
 
 
 @dataclass(frozen=True)
 class ProcessSpec:
-    """How to start one process, and where it says over gRPC whether it is well.
+    """How to start one process, and where it says whether it is well.
 
-    health: address of the standard gRPC health service; None for Triton, whose health shows in its tasks'.
+    health: address of the standard gRPC health service, or the URL of a page; None for Triton, whose health shows in
+        its tasks'.
     clear: removes what the process leaves behind when it is killed.
     """
 
@@ -90,6 +104,32 @@ def processes(
     tasks = tasks_in(repository)
     triton = [_triton(repository, tasks, ports, run_directory)] if engine == "triton" else []
     return [*triton, *(_task(task, repository, engine, ports) for task in tasks), _gateway(tasks, taxonomy, ports)]
+
+
+def watching(ports: Ports, agent_file: Path | None) -> list[ProcessSpec]:
+    """The camera agent, where a file tells it of cameras, and the page on which a person watches them."""
+    viewer = _service(
+        "viewer",
+        ports.viewer,
+        ports.metrics("viewer"),
+        {"CAMERA_AGENTS": f"127.0.0.1:{ports.camera}", "GATEWAY_URL": f"127.0.0.1:{ports.gateway}"},
+    )
+    viewer = replace(viewer, health=f"http://127.0.0.1:{ports.viewer}/healthz")
+    if agent_file is None:
+        return [replace(viewer, env={**viewer.env, "CAMERA_AGENTS": ""})]
+    agent = ProcessSpec(
+        "camera",
+        camera_command(agent_file),
+        _inherited(),
+        PROJECT,
+        health=f"127.0.0.1:{ports.camera}",
+    )
+    return [agent, viewer]
+
+
+def camera_command(agent_file: Path, *options: str) -> list[str]:
+    """The command that runs the cameras of a file."""
+    return [sys.executable, "-m", "services.cli", "camera", "run", str(agent_file.resolve()), *options]
 
 
 def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory: Path) -> ProcessSpec:
@@ -124,12 +164,8 @@ def _gateway(tasks: Sequence[str], taxonomy: str, ports: Ports) -> ProcessSpec:
 
 
 def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str]) -> ProcessSpec:
-    # Nothing of the caller's own environment may slip into a service's settings by its name.
-    inherited = {
-        key: os.environ[key] for key in ("PATH", "PYTHONPATH", "HOME", "LANG", "LOG_LEVEL") if key in os.environ
-    }
     env = {
-        **inherited,
+        **_inherited(),
         "HOST": "127.0.0.1",
         "PORT": str(port),
         "METRICS_PORT": str(metrics_port),
@@ -137,3 +173,9 @@ def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str
         **settings,
     }
     return ProcessSpec(name, [sys.executable, "-m", f"services.{name}"], env, PROJECT, health=f"127.0.0.1:{port}")
+
+
+def _inherited() -> dict[str, str]:
+    # Nothing of the caller's own environment may slip into a service's settings by its name.
+    names = ("PATH", "PYTHONPATH", "HOME", "XDG_CACHE_HOME", "LANG", "LOG_LEVEL")
+    return {name: os.environ[name] for name in names if name in os.environ}

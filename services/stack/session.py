@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +17,8 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from services.stack.layout import PROJECT, EngineKind, Ports, processes, tasks_in, triton_environment
+from services.stack.cameras import write_agent_file
+from services.stack.layout import PROJECT, EngineKind, Ports, processes, tasks_in, triton_environment, watching
 from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
 from services.stack.triton import triton_runs_here
 
@@ -38,26 +41,49 @@ class StackOptions:
     @property
     def taxonomy(self) -> str:
         """The gateway's categories: those that the profile names, or the ones called as the profile."""
-        profile = yaml.safe_load((PROJECT / "models" / "profiles" / f"{self.profile}.yaml").read_text())
-        return str(profile.get("taxonomy") or self.profile)
+        return str(self._description.get("taxonomy") or self.profile)
+
+    @property
+    def cameras(self) -> dict[str, str]:
+        """Sources of the cameras that show the profile live, by name: scenes, or films below PERCEPTION_DATA.
+
+        Raises `StackError` where PERCEPTION_DATA is needed and not set.
+        """
+        sources: dict[str, str] = self._description.get("cameras", {})
+        films = {name: source for name, source in sources.items() if not source.startswith("scenes:")}
+        data = os.environ.get("PERCEPTION_DATA")
+        if films and not data:
+            raise StackError(f"the cameras of profile {self.profile!r} play films in PERCEPTION_DATA, which is not set")
+        return sources | {name: f"{data}/{film}" for name, film in films.items()}
 
     @property
     def repository(self) -> Path:
         """The profile's model repository."""
         return PROJECT / "models" / "repository" / self.profile
 
+    @cached_property
+    def _description(self) -> dict[str, Any]:
+        description: dict[str, Any] = yaml.safe_load(
+            (PROJECT / "models" / "profiles" / f"{self.profile}.yaml").read_text()
+        )
+        return description
+
 
 @contextmanager
-def running(options: StackOptions, console: Console) -> Iterator[Supervisor]:
+def running(options: StackOptions, console: Console, *, watched: bool = False) -> Iterator[Supervisor]:
     """A stack that serves; whatever way the block ends, nothing of it is left running.
 
-    Raises `StackError` where it cannot start.
+    `watched`: with the profile's cameras and the page that shows them. Raises `StackError` where it cannot start.
     """
     ports = Ports(options.port_base)
     require_free(ports.all())
     engine = _choose_engine(options.engine, console)
     build_models(options)
     specs = processes(options.repository, options.taxonomy, engine, ports, options.run_directory)
+    if watched:
+        cameras = options.cameras
+        agent_file = options.run_directory / "cameras.yaml"
+        specs += watching(ports, write_agent_file(agent_file, cameras, ports) if cameras else None)
     with interruptible(), Supervisor(specs, options.run_directory / "logs") as supervisor:
         with _progress(console) as progress:
             task = progress.add_task("starting", total=len(specs))

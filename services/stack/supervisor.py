@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import grpc
@@ -95,6 +97,8 @@ class Supervisor:
         address = self._specs[name].health
         if address is None:
             return self._running[name].poll() is None
+        if address.startswith("http://"):
+            return _answers(address)
         with grpc.insecure_channel(address) as channel:
             try:
                 answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
@@ -133,6 +137,14 @@ class Supervisor:
             lines = self._log(name).read_text(errors="replace").splitlines()[-_LAST_LINES:]
             parts.append("".join(f"\n  {line}" for line in [f"{self._log(name)}:", *lines]))
         return "".join(parts)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - one of this machine's own pages
+            return bool(response.status == HTTPStatus.OK)
+    except OSError:
+        return False
 
 
 def _die_with_parent() -> None:

@@ -8,15 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import cv2
+import grpc
 import pytest
 from perception import PerceptionClient
+from perception.v1 import camera_pb2, camera_pb2_grpc
 
 from services.stack.layout import PROJECT, Ports
 from services.stack.supervisor import require_free
+from tests.support.service import eventually
 from tests.support.stack import free_range
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
@@ -76,6 +81,19 @@ def test_run_does_the_main_job_twice_in_a_row(port_base: int, pictures: Path, tm
             assert picture.shape[:2] == (record["image_size"]["height"], record["image_size"]["width"])
 
 
+def test_run_shows_both_worlds_as_live_cameras(port_base: int, tmp_path: Path) -> None:
+    status, printed = _run("run", "--camera-seconds", "5", "--output", tmp_path, "--port-base", str(port_base))
+    assert status == 0, printed
+    assert "panoptic quality against the truth" in printed
+    for camera in ("street", "line"):
+        answers = [json.loads(line) for line in (tmp_path / "cameras" / f"{camera}.jsonl").read_text().splitlines()]
+        scenes = [answer for answer in answers if answer["result"] == "scene"]
+        assert scenes
+        assert {answer["result"] for answer in answers} <= {"scene", "dropped"}
+        with av.open(str(tmp_path / "cameras" / f"{camera}.mp4")) as film:
+            assert sum(1 for _ in film.decode(video=0)) == len(scenes)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_run_can_be_interrupted(port_base: int, pictures: Path, tmp_path: Path, number: signal.Signals) -> None:
     with _command("run", "--source", pictures, "--output", tmp_path, "--port-base", str(port_base)) as process:
@@ -117,6 +135,14 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
         assert f"127.0.0.1:{port_base}" in printed
         with PerceptionClient(f"127.0.0.1:{port_base}") as client:
             assert client.perceive(pictures / "street.jpg").panoptic.segments
+        ports = Ports(port_base)
+        assert f"http://127.0.0.1:{ports.viewer}" in printed
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports.viewer}/") as page:
+            assert b"<html" in page.read()
+        with grpc.insecure_channel(f"127.0.0.1:{ports.camera}") as channel:
+            agent = camera_pb2_grpc.CameraServiceStub(channel)
+            eventually(lambda: all(camera.perceived for camera in _cameras(agent)), seconds=60)
+            assert {camera.name for camera in _cameras(agent)} == {"street", "line"}
         status, printed = _run("up", "--detach", *base)
         assert status == 1
         assert "already" in printed
@@ -127,6 +153,10 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
         status, printed = _run("down", *base)
     assert (status, "stopped" in printed) == (0, True), printed
     assert "no stack runs" in _run("down", *base)[1]
+
+
+def _cameras(agent: camera_pb2_grpc.CameraServiceStub) -> list[camera_pb2.CameraStatus]:
+    return list(agent.ListCameras(camera_pb2.ListCamerasRequest(), timeout=5).cameras)
 
 
 @pytest.mark.parametrize("command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"]])

@@ -25,6 +25,7 @@ from perception import (
 )
 from perception.v1 import image_pb2, perception_pb2, perception_pb2_grpc
 
+from tests.support.cameras import ages, fair_shares, film, frame, jain_index
 from tests.support.contract_models import picture, write_model
 from tests.support.service import ServiceProcess, eventually
 from tests.support.stack import TAXONOMY
@@ -68,31 +69,9 @@ def gateway(detection: Callable[[int], ServiceProcess], tmp_path: Path) -> Itera
         yield start
 
 
-def at(index: int) -> Frame:
-    """A frame whose thing moves by a pixel from one to the next, to and fro."""
-    left = 2 + abs(index % 60 - 30)
-    return Frame(picture(box=(left, 8, left + 30, 30)))
-
-
-def film(frames: int, period: float, sent: list[float] | None = None) -> Iterator[Frame]:
-    """A camera: frames at a steady pace, whatever becomes of them. sent: when each was taken, for who wants to know."""
-    began = time.monotonic()
-    for index in range(frames):
-        time.sleep(max(0.0, began + index * period - time.monotonic()))
-        if sent is not None:
-            sent.append(time.monotonic())
-        yield at(index)
-
-
 def metric(process: ServiceProcess, name: str) -> float:
     lines = (line for line in process.metrics().splitlines() if line.startswith(f"{name} "))
     return float(next(lines).rpartition(" ")[2])
-
-
-def resident_megabytes(process: ServiceProcess) -> float:
-    status = Path(f"/proc/{process.process.pid}/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 @pytest.mark.parametrize("max_in_flight", [1, 2])
@@ -105,7 +84,7 @@ def test_a_fast_camera_before_a_slow_system_gets_fresh_answers(gateway: StartGat
             started = time.monotonic()
             client.perceive(picture())
             alone.append(time.monotonic() - started)
-        memory = resident_megabytes(running)
+        memory = running.resident_megabytes()
         taken: list[float] = []
         answers: list[tuple[float, StreamAnswer]] = []
         for answer in client.stream(
@@ -131,7 +110,7 @@ def test_a_fast_camera_before_a_slow_system_gets_fresh_answers(gateway: StartGat
     assert statistics.median(ages) < (max_in_flight + 0.5) * service
     assert statistics.median(peaks) < (max_in_flight + 1.5) * service
     assert max(ages) < 3 * service
-    assert resident_megabytes(running) < memory + 40
+    assert running.resident_megabytes() < memory + 40
 
 
 async def test_sixteen_cameras_get_the_same(gateway: StartGateway) -> None:
@@ -260,14 +239,14 @@ def test_a_caller_that_does_not_read_is_not_read_from(gateway: StartGateway) -> 
     small_window = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 4096)]
     with grpc.insecure_channel(running.address, small_window) as channel:
         call = perception_pb2_grpc.PerceptionServiceStub(channel).PerceiveStream(flood())
-        memory = resident_megabytes(running)
+        memory = running.resident_megabytes()
         next(call)
         seen, grown = -1, 0.0
         end = time.monotonic() + 20
         while seen != sent and time.monotonic() < end:
             seen = sent
             time.sleep(1.0)
-            grown = max(grown, resident_megabytes(running) - memory)
+            grown = max(grown, running.resident_megabytes() - memory)
         assert seen == sent, "the sender is never held up"
         print("sent before it was held up:", sent)
         assert grown < 150
@@ -293,11 +272,11 @@ def test_streams_come_and_go_and_leave_nothing(gateway: StartGateway) -> None:
 
         for index in range(5):
             open_and_leave(index)
-        memory, files = resident_megabytes(running), len(list(descriptors.iterdir()))
+        memory, files = running.resident_megabytes(), len(list(descriptors.iterdir()))
         for index in range(40):
             open_and_leave(index)
         eventually(lambda: metric(running, "perception_streams") == 0)
         assert len(list(descriptors.iterdir())) < files + 5
-        assert resident_megabytes(running) < memory + 20
+        assert running.resident_megabytes() < memory + 20
     assert "perception_stream_degradation{" not in running.metrics()
     assert not [record for record in running.records() if record["level"] == "ERROR"]

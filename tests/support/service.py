@@ -93,9 +93,19 @@ class ServiceProcess:
         with urllib.request.urlopen(self.metrics_url, timeout=20) as answer:
             return str(answer.read().decode())
 
+    def resident_megabytes(self) -> float:
+        """Memory that the process holds."""
+        return resident_megabytes(self.process.pid)
+
     def terminate(self) -> None:
         """Tells it to stop, as an orchestrator does."""
         self.process.send_signal(signal.SIGTERM)
+
+
+def resident_megabytes(pid: int) -> float:
+    """Memory that a process holds, in units of 2**20 bytes."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:

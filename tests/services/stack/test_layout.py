@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from services.stack.layout import PROJECT, TASKS, Ports, processes, tasks_in
+from services.stack.layout import PROJECT, TASKS, Ports, processes, tasks_in, watching
 
 
 def test_every_port_of_a_stack_is_its_own() -> None:
     ports = Ports(50050)
     assert ports.gateway == 50050
-    assert len(set(ports.all())) == len(ports.all()) == 1 + 4 + 3 + 5
+    assert len(set(ports.all())) == len(ports.all()) == 1 + 4 + 3 + 2 + 7
     assert {ports.gateway, *(ports.task(task) for task in TASKS)} <= set(ports.all())
 
 
@@ -66,3 +66,17 @@ def test_processes_are_told_where_the_others_are(repository: Path, monkeypatch: 
     assert gateway["DETECTION_URL"] == specs["detection"].health
     assert gateway["SEMANTIC_SEGMENTATION_URL"] == specs["semantic_segmentation"].health
     assert "CLASSIFICATION_URL" not in gateway
+
+
+def test_the_page_is_told_where_the_cameras_and_the_gateway_are(tmp_path: Path) -> None:
+    ports = Ports(51000)
+    camera, viewer = watching(ports, tmp_path / "cameras.yaml")
+    assert list(camera.argv)[-3:] == ["camera", "run", str(tmp_path / "cameras.yaml")]
+    assert camera.health == viewer.env["CAMERA_AGENTS"] == f"127.0.0.1:{ports.camera}"
+    assert viewer.env["GATEWAY_URL"] == f"127.0.0.1:{ports.gateway}"
+    assert viewer.health == f"http://127.0.0.1:{viewer.env['PORT']}/healthz"
+
+
+def test_without_cameras_there_is_the_page_alone() -> None:
+    (viewer,) = watching(Ports(51000), None)
+    assert viewer.env["CAMERA_AGENTS"] == ""
