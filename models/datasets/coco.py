@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -71,26 +72,13 @@ class CocoPanopticDataset:
             file_name=entry.file_name,
             image_id=entry.id,
             panoptic=panoptic,
-            segments=tuple(self._segment(segment) for segment in labels.segments_info),
+            segments=tuple(_segment(segment.id, segment, self._by_id) for segment in labels.segments_info),
             semantic=semantic,
             video=self._videos.get(entry.video_id) if entry.video_id is not None else None,
             frame_index=entry.frame_index,
         )
         sample.check_pixels()
         return sample
-
-    def _segment(self, entry: SegmentEntry) -> Segment:
-        category = self._by_id[entry.category_id]
-        return Segment(
-            id=entry.id,
-            category=category.name,
-            is_thing=category.is_thing,
-            box=corners(entry.bbox),
-            area=entry.area,
-            track_id=entry.track_id,
-            attributes=entry.attributes,
-            is_crowd=entry.iscrowd,
-        )
 
 
 class CocoInstancesDataset:
@@ -128,24 +116,27 @@ class CocoInstancesDataset:
             image=image,
             file_name=entry.file_name,
             image_id=entry.id,
-            segments=tuple(self._segment(number, instance) for number, instance in enumerate(instances, start=1)),
+            segments=tuple(
+                _segment(number, instance, self._by_id) for number, instance in enumerate(instances, start=1)
+            ),
             masks=tuple(_decode(instance, image.shape[:2], self._file) for instance in instances),
             video=self._videos.get(entry.video_id) if entry.video_id is not None else None,
             frame_index=entry.frame_index,
         )
 
-    def _segment(self, number: int, entry: InstanceEntry) -> Segment:
-        category = self._by_id[entry.category_id]
-        return Segment(
-            id=number,
-            category=category.name,
-            is_thing=category.is_thing,
-            box=corners(entry.bbox),
-            area=entry.area,
-            track_id=entry.track_id,
-            attributes=entry.attributes,
-            is_crowd=entry.iscrowd,
-        )
+
+def _segment(identifier: int, entry: SegmentEntry | InstanceEntry, categories: Mapping[int, Category]) -> Segment:
+    category = categories[entry.category_id]
+    return Segment(
+        id=identifier,
+        category=category.name,
+        is_thing=category.is_thing,
+        box=corners(entry.bbox),
+        area=entry.area,
+        track_id=entry.track_id,
+        attributes=entry.attributes,
+        is_crowd=entry.iscrowd,
+    )
 
 
 def _picture(entry: ImageEntry, path: Path) -> NDArray[np.uint8]:
