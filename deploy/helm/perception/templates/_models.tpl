@@ -1,0 +1,63 @@
+{{/* The model repository, mounted at /models: from a claim as it is, from an object store or an image as a copy. */}}
+
+{{- define "perception.modelVolume" -}}
+- name: models
+  {{- with .Values.modelRepository }}
+  {{- if eq .source "persistentVolumeClaim" }}
+  persistentVolumeClaim:
+    claimName: {{ .persistentVolumeClaim.claimName }}
+    readOnly: true
+  {{- else }}
+  emptyDir: {sizeLimit: {{ .sizeLimit }}}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{- define "perception.modelMount" -}}
+- name: models
+  mountPath: /models
+  readOnly: true
+  {{- with .Values.modelRepository }}
+  {{- if and (eq .source "persistentVolumeClaim") .persistentVolumeClaim.subPath }}
+  subPath: {{ .persistentVolumeClaim.subPath }}
+  {{- end }}
+  {{- end }}
+{{- end -}}
+
+{{- define "perception.modelInitContainers" -}}
+{{- $repository := .Values.modelRepository -}}
+{{- if ne $repository.source "persistentVolumeClaim" }}
+initContainers:
+  - name: model-repository
+    {{- if eq $repository.source "image" }}
+    {{- with $repository.image }}
+    image: {{ include "perception.image" (dict "root" $ "image" .) }}
+    imagePullPolicy: {{ .pullPolicy }}
+    command: [cp, -R, {{ printf "%s/." (trimSuffix "/" .path) | quote }}, /models]
+    {{- end }}
+    {{- else }}
+    {{- with $repository.objectStore }}
+    image: {{ include "perception.image" (dict "root" $ "image" .image) }}
+    imagePullPolicy: {{ .image.pullPolicy }}
+    # Checksums are compared; a copy that breaks off is tried again, and fails the Pod in the end.
+    command: [rclone]
+    args: [copy, --checksum, --retries=5, --retries-sleep=2s, --stats=10s, --stats-one-line, --verbose, {{ .source | quote }}, /models]
+    env:
+      - {name: HOME, value: /tmp}
+      {{- include "perception.environment" .environment | nindent 6 }}
+    {{- with .credentialsSecret }}
+    envFrom:
+      - secretRef: {name: {{ . }}}
+    {{- end }}
+    {{- end }}
+    {{- end }}
+    securityContext:
+      {{- include "perception.containerSecurity" . | nindent 6 }}
+    resources:
+      requests: {cpu: 100m, memory: 128Mi}
+      limits: {memory: 512Mi}
+    volumeMounts:
+      - {name: models, mountPath: /models}
+      {{- include "perception.scratchMount" . | nindent 6 }}
+{{- end }}
+{{- end -}}
