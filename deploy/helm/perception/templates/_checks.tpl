@@ -10,9 +10,6 @@
     {{- end -}}
   {{- end -}}
   {{- if $w.pool -}}
-    {{- if not $w.spec.models -}}
-      {{- fail (printf "triton.pools.%s.models: expected the models that the pool loads, found none" $w.pool) -}}
-    {{- end -}}
     {{- $rolling := $w.spec.rollingUpdate -}}
     {{- if and (eq (toString $rolling.maxSurge) "0") (eq (toString $rolling.maxUnavailable) "0") -}}
       {{- fail (printf "triton.pools.%s.rollingUpdate: expected maxSurge or maxUnavailable above 0, found both 0" $w.pool) -}}
@@ -26,6 +23,9 @@
   {{- if $w.agent -}}
     {{- include "perception.checkAgent" (set $w "root" $) -}}
   {{- end -}}
+{{- end -}}
+{{- if and (or .Values.ingress.enabled .Values.gatewayApi.enabled) .Values.networkPolicy.enabled (not .Values.networkPolicy.gatewayClients) -}}
+  {{- fail "networkPolicy.gatewayClients: the controller behind ingress or gatewayApi has to reach the gateway: expected such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], found none" -}}
 {{- end -}}
 {{- if not $tasks -}}
   {{- fail "tasks: expected at least one that is enabled, found none" -}}

@@ -103,7 +103,9 @@ it shares with others.
 {{- if include "perception.usesTriton" . -}}
   {{- range $pool, $own := .Values.triton.pools -}}
     {{- $spec := mergeOverwrite (deepCopy $.Values.triton.poolDefaults) (deepCopy ($own | default dict)) -}}
-    {{- $all = append $all (dict "component" "triton" "pool" $pool "spec" $spec) -}}
+    {{- if $spec.models -}}
+      {{- $all = append $all (dict "component" "triton" "pool" $pool "spec" $spec) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- range $agent, $own := .Values.cameras.agents -}}
@@ -135,7 +137,7 @@ it shares with others.
   {{- fail (printf "triton.pools: no pool loads the model %s: expected it in the models of one pool, found pools %s" .model (keys .root.Values.triton.pools | sortAlpha | join ", ")) -}}
 {{- end -}}
 {{- if gt (len $found) 1 -}}
-  {{- fail (printf "triton.pools: the model %s is in pools %s: expected one. `triton.pools.default: null` leaves the chart's own pool out" .model (join ", " $found)) -}}
+  {{- fail (printf "triton.pools: the model %s is in pools %s: expected one. `triton.pools.default.models: []` leaves the chart's own pool out" .model (join ", " $found)) -}}
 {{- end -}}
 {{- first $found -}}
 {{- end -}}

@@ -44,7 +44,7 @@ initContainers:
     args: [copy, --checksum, --retries=5, --retries-sleep=2s, --stats=10s, --stats-one-line, --verbose, {{ .source | quote }}, /models]
     env:
       - {name: HOME, value: /tmp}
-      {{- include "perception.environment" .environment | nindent 6 }}
+      {{- include "perception.environment" .environment | trim | nindent 6 }}
     {{- with .credentialsSecret }}
     envFrom:
       - secretRef: {name: {{ . }}}

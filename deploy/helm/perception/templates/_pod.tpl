@@ -1,16 +1,20 @@
 {{/* What all Pods of the release have in common. Each takes a workload: root, component, pool, agent, spec. */}}
 
+{{/* Without the chart's version, which would start all Pods anew with every version of the chart. */}}
 {{- define "perception.podMetadata" -}}
 {{- $pod := include "perception.podValues" . | fromJson -}}
+labels:
+  {{- include "perception.selectorLabels" . | nindent 2 }}
+  {{- with .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with $pod.labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- with $pod.annotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-labels:
-  {{- include "perception.labels" . | nindent 2 }}
-  {{- with $pod.labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
 {{- end -}}
 
 {{- define "perception.podValues" -}}
