@@ -104,7 +104,8 @@ class RunningCamera:
     def _answered(self, answer: perception_pb2.PerceiveStreamResponse, sent: SentFrame) -> None:
         match answer.WhichOneof("result"):
             case "scene":
-                self.status.perceived()
+                tracks = sum(segment.HasField("track") for segment in answer.scene.panoptic.segments)
+                self.status.perceived(answer.age_microseconds / 1e6, tracks)
             case "dropped":
                 self.status.dropped()
             case _:

@@ -50,6 +50,8 @@ class CameraStatus:
         metrics.CAMERA_LAST_FRAME_AGE.labels(name).set_function(self._last_frame_age)
         metrics.CAMERA_FRAME_RATE.labels(name).set_function(self._source_rate.per_second)
         metrics.CAMERA_SCENE_RATE.labels(name).set_function(self._scene_rate.per_second)
+        self._answer_age = metrics.CAMERA_ANSWER_AGE.labels(name)
+        self._tracks = metrics.CAMERA_TRACKS.labels(name)
         metrics.CAMERA_GATEWAY_CONNECTED.labels(name).set(0)
         self.enter(camera_pb2.CAMERA_STATE_CONNECTING)
         self._on_change = on_change
@@ -76,6 +78,8 @@ class CameraStatus:
             self._message.retry_time.CopyFrom(timestamp(retry_time))
         for each in _STATES:
             metrics.CAMERA_STATE.labels(self.name, state_name(each)).set(each == state)
+        if state != camera_pb2.CAMERA_STATE_STREAMING:
+            self._tracks.set(0)
         level = logging.WARNING if state in _TROUBLE else logging.INFO
         log.log(level, "camera %s", state_name(state), extra={"camera": self.name, "reason": reason})
         self._on_change()
@@ -103,9 +107,11 @@ class CameraStatus:
         self._message.sent += 1
         self._message.image_size.CopyFrom(image_pb2.ImageSize(height=height, width=width))
 
-    def perceived(self) -> None:
-        """A frame was answered with a scene."""
+    def perceived(self, age_seconds: float, tracks: int) -> None:
+        """A frame was answered with a scene, so long after its capture, with so many things that have an identity."""
         self._count("perceived", 1)
+        self._answer_age.observe(age_seconds)
+        self._tracks.set(tracks)
         self._scene_rate.saw(self._message.perceived)
 
     def dropped(self) -> None:
@@ -126,6 +132,8 @@ class CameraStatus:
             return
         self._message.gateway_connected = is_connected
         metrics.CAMERA_GATEWAY_CONNECTED.labels(self.name).set(is_connected)
+        if not is_connected:
+            self._tracks.set(0)
         self._on_change()
 
     def message(self) -> camera_pb2.CameraStatus:

@@ -10,6 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0)
 """Seconds, from a cheap stage to the default timeout."""
+CAMERA_LATENCY_BUCKETS = (0.1, 0.2, 0.5, 1.0, 2.5, 5.0)
+"""Fewer of them, because there may be a thousand cameras."""
 
 REQUESTS = Counter(
     "perception_requests_total", "Requests answered, by gRPC method and status code.", ("method", "code")
@@ -26,6 +28,11 @@ STAGE_DURATION = Histogram(
     "Time of one stage of the work on a frame.",
     ("task", "stage"),
     buckets=LATENCY_BUCKETS,
+)
+LIMIT = Gauge(
+    "perception_limit",
+    "The most that this process takes at once: of requests, and in the gateway of streams and stream_frames.",
+    ("resource",),
 )
 MODEL_READY = Gauge("perception_model_ready", "1 when the task's model answers, 0 when it does not.", ("task",))
 TASK_RESULTS = Counter(
@@ -67,6 +74,13 @@ CAMERA_FRAME_RATE = Gauge(
 CAMERA_SCENE_RATE = Gauge(
     "perception_camera_scenes_per_second", "Scenes of a camera's frames, over the last seconds.", ("camera",)
 )
+CAMERA_ANSWER_AGE = Histogram(
+    "perception_camera_answer_age_seconds",
+    "Time from a frame's capture to its scene, as the gateway tells each camera.",
+    ("camera",),
+    buckets=CAMERA_LATENCY_BUCKETS,
+)
+CAMERA_TRACKS = Gauge("perception_camera_tracks", "Things with an identity in a camera's newest scene.", ("camera",))
 CAMERA_GATEWAY_CONNECTED = Gauge(
     "perception_camera_gateway_connected", "1 when the gateway answers a camera's stream.", ("camera",)
 )

@@ -15,7 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from services.runtime import logs
+from services.runtime import logs, metrics
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
 
@@ -78,6 +78,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     # Until the model has answered once, nothing is well; left alone, gRPC's health would say the opposite.
     for name in ["", *names]:
         await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    metrics.LIMIT.labels("requests").set(settings.max_concurrent_requests)
     port, metrics_server = _bind(server, settings)
     await server.start()
     log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port, "services": names})

@@ -39,6 +39,8 @@ class Streams:
         self._open: set[Stream] = set()
         self._cameras: Counter[str] = Counter()
         self._stopping = asyncio.Event()
+        metrics.LIMIT.labels("streams").set(settings.max_streams)
+        metrics.LIMIT.labels("stream_frames").set(settings.stream_capacity)
 
     async def serve(self, requests: AsyncIterable[Request]) -> AsyncGenerator[Response, None]:
         """The answers to the frames of one stream.

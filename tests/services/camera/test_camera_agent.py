@@ -89,6 +89,11 @@ def test_camera_to_files_through_the_real_gateway(gateway: Callable[..., Any], t
     assert exported["perception_camera_reconnects_total", "gone", ""] >= 1
     assert 5 < exported["perception_camera_frames_per_second", "gate", ""] < 15
     assert exported["perception_camera_last_frame_age_seconds", "gate", ""] < 5
+    answered = exported["perception_camera_frames_total", "gate", "perceived"]
+    assert exported["perception_camera_answer_age_seconds_count", "gate", ""] == answered
+    assert 0 < exported["perception_camera_answer_age_seconds_sum", "gate", ""] / answered < 5
+    assert exported["perception_camera_tracks", "gate", ""] == 1
+    assert exported["perception_camera_tracks", "gone", ""] == 0
     assert {line["camera"] for line in log if line["message"] == "camera waiting"} == {"gone"}
     assert any(line["message"] == "no stream to the gateway" and line["camera"] == "gate" for line in log)
 

@@ -106,6 +106,8 @@ def test_the_metrics_are_those_that_are_declared(service: Start) -> None:
     answered = [sample for sample in families["perception_requests"].samples if sample.name.endswith("_total")]
     assert {"method": f"/{SERVICE}/Detect", "code": "OK"} in [sample.labels for sample in answered]
     assert "process_resident_memory_bytes" in families
+    limits = {sample.labels["resource"]: sample.value for sample in families["perception_limit"].samples}
+    assert limits == {"requests": 64}
 
 
 def test_the_model_describes_itself(service: Start) -> None:

@@ -39,6 +39,12 @@ async def begin(camera: Camera, *sequences: int) -> asyncio.Task[Any]:
     return taking
 
 
+def test_the_limits_are_told() -> None:
+    over(System(), max_streams=7, stream_capacity=3)
+    assert REGISTRY.get_sample_value("perception_limit", {"resource": "streams"}) == 7
+    assert REGISTRY.get_sample_value("perception_limit", {"resource": "stream_frames"}) == 3
+
+
 async def test_the_newest_frame_wins_and_none_goes_unanswered() -> None:
     system = System()
     camera = Camera(over(system), max_in_flight=2)
