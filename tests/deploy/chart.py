@@ -45,6 +45,7 @@ SWITCHES = {
     "ingress": "ingress: {enabled: true, host: perception.example.org, tlsSecretName: perception-tls}\n" + CONTROLLER,
     "gateway api": "gatewayApi: {enabled: true, parentRefs: [{name: public, namespace: gateways}], hostnames: [a.org]}\n"
     + CONTROLLER,
+    "monitoring": "monitoring: {podMonitor: {enabled: true}, rules: {enabled: true}, dashboards: {enabled: true}}",
     "claim": "modelRepository: {source: persistentVolumeClaim, persistentVolumeClaim: {claimName: m, subPath: demo}}",
     "bucket": """
 modelRepository:

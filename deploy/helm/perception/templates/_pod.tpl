@@ -5,6 +5,7 @@
 {{- $pod := include "perception.podValues" . | fromJson -}}
 labels:
   {{- include "perception.selectorLabels" . | nindent 2 }}
+  app.kubernetes.io/part-of: perception
   {{- with .root.Values.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

@@ -6,21 +6,28 @@ namespace="{{ .root.Release.Namespace }}",pod=~"{{ include "perception.workloadN
 
 {{/*
 Microseconds that a request waits in Triton's queue, over the Pods of a pool. Sums before the division, so that an idle
-model does not count as an empty queue; 0 where nothing was asked.
+model does not count as an empty queue; 0 where nothing was asked. Nothing where Prometheus sees no Pod: then there stay
+as many as there are.
 */}}
 {{- define "perception.queueQuery" -}}
 {{- $selector := include "perception.seriesSelector" . -}}
-sum(rate(nv_inference_queue_duration_us{ {{- $selector -}} }[1m])) / (sum(rate(nv_inference_request_success{ {{- $selector -}} }[1m])) > 0) or vector(0)
+{{- $requests := printf "sum(rate(nv_inference_request_success{%s}[2m]))" $selector -}}
+sum(rate(nv_inference_queue_duration_us{ {{- $selector -}} }[2m])) / ({{ $requests }} > 0) or 0 * {{ $requests }}
 {{- end -}}
 
 {{/*
 Frames at work in all Pods of a service. A camera's stream counts as one request for as long as it is open, so the
-gateway's are counted by their frames.
+gateway's are counted by their frames. A service exports its requests from the first on; until then it has none.
 */}}
 {{- define "perception.inFlightQuery" -}}
 {{- $selector := include "perception.seriesSelector" . -}}
-(sum(avg_over_time(perception_requests_in_flight{ {{- $selector -}} ,method!~".*Stream"}[1m])) or vector(0))
-{{- if eq .component "gateway" }} + (sum(avg_over_time(perception_stream_frames_at_work{ {{- $selector -}} }[1m])) or vector(0)){{ end -}}
+{{- $requests := printf "sum(avg_over_time(perception_requests_in_flight{%s,method!~\".*Stream\"}[1m]))" $selector -}}
+{{- if eq .component "gateway" -}}
+{{- $frames := printf "sum(avg_over_time(perception_stream_frames_at_work{%s}[1m]))" $selector -}}
+({{ $requests }} or 0 * {{ $frames }}) + {{ $frames }}
+{{- else -}}
+{{ $requests }} or 0 * sum(process_start_time_seconds{ {{- $selector -}} })
+{{- end -}}
 {{- end -}}
 
 {{- define "perception.scalingQuery" -}}
