@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float) -> Iterator[str]:
-    """Serves the pictures over and over as multipart/x-mixed-replace; yields the URL."""
+def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float, port: int = 0) -> Iterator[str]:
+    """Serves the pictures over and over as multipart/x-mixed-replace; yields the URL. Port 0 takes a free one."""
     stopped = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -31,7 +31,7 @@ def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float) -> Iterato
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
