@@ -84,7 +84,9 @@ def _values(node: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[V
         path = f"{prefix}.{_quoted(key.value)}" if prefix else _quoted(key.value)
         comment = _comment_above(lines, key.start_mark.line)
         if not comment:
-            raise ValueError(f"values.yaml, line {key.start_mark.line + 1}: expected a comment above {path}, found none")
+            raise ValueError(
+                f"values.yaml, line {key.start_mark.line + 1}: expected a comment above {path}, found none"
+            )
         if isinstance(child, yaml.MappingNode) and child.value and not child.flow_style:
             yield Value(path, None, comment)
             yield from _values(child, lines, path)

@@ -1,4 +1,4 @@
-"""What the chart's tests need: `python -m deploy.helm.tools` builds helm and kubeconform and caches Kubernetes' schemas.
+"""What the chart's tests need: `python -m deploy.helm.tools` builds helm and kubeconform, and caches schemas.
 
 All of it comes as Go modules, at the versions that stand here, into .cache/helm, where the tests look for it. Needs Go;
 compiling helm takes some minutes.
@@ -45,7 +45,7 @@ class _Loader(yaml.CSafeLoader):
     """Reads `=`, an operator in the definitions of monitoring.coreos.com, as the text that it is."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", _Loader.construct_yaml_str)
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
 
 console = Console(stderr=True)
 

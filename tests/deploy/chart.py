@@ -35,15 +35,17 @@ networkPolicy:
   cameraSources: [{cidr: 10.0.20.0/24, ports: [554]}]
 """
 
-CONTROLLER = "networkPolicy: {gatewayClients: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}}]}"
+CONTROLLER = (
+    "networkPolicy: {gatewayClients: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: edge}}}]}"
+)
 
 SWITCHES = {
     "cameras": AGENT,
     "secret cameras": "cameras: {agents: {yard: {existingSecret: yard-cameras}, hall: {existingSecret: hall-cameras}}}",
-    "keda": "autoscaling: {kind: keda, prometheus: {serverAddress: 'http://prometheus:9090', triggerAuthentication: p}}",
+    "keda": "autoscaling: {kind: keda, prometheus: {serverAddress: 'http://prometheus', triggerAuthentication: a}}",
     "hpa": "autoscaling: {kind: hpa, hpa: {ruleLabels: {release: prometheus}}}",
     "ingress": "ingress: {enabled: true, host: perception.example.org, tlsSecretName: perception-tls}\n" + CONTROLLER,
-    "gateway api": "gatewayApi: {enabled: true, parentRefs: [{name: public, namespace: gateways}], hostnames: [a.org]}\n"
+    "gateway api": "gatewayApi: {enabled: true, parentRefs: [{name: public, namespace: gateways}], hostnames: [a.b]}\n"
     + CONTROLLER,
     "monitoring": "monitoring: {podMonitor: {enabled: true}, rules: {enabled: true}, dashboards: {enabled: true}}",
     "claim": "modelRepository: {source: persistentVolumeClaim, persistentVolumeClaim: {claimName: m, subPath: demo}}",
@@ -67,8 +69,8 @@ networkPolicy:
     "mixed engines": "tasks: {classification: {engine: onnxruntime}}",
     "own models": "tasks: {detection: {model: yolo11s}}\ntriton: {pools: {default: {models: "
     "[yolo11s, instance_segmentation, semantic_segmentation, classification]}}}",
-    "mig": "triton: {poolDefaults: {gpu: {resource: nvidia.com/mig-1g.10gb, products: [NVIDIA-A100-SXM4-80GB-MIG-1g.10gb]}, "
-    "runtimeClassName: nvidia}}",
+    "mig": "triton: {poolDefaults: {gpu: {resource: nvidia.com/mig-1g.10gb, "
+    "products: [NVIDIA-A100-SXM4-80GB-MIG-1g.10gb]}, runtimeClassName: nvidia}}",
     "settings": "gateway: {settings: {MAX_IMAGE_PIXELS: 50000000, TASK_DEADLINE_SHARE: 0.75}, taxonomyConfigMap: own}\n"
     "viewer: {settings: {ALLOWED_ORIGINS: 'https://cameras.example.org'}}",
     "pods": """
@@ -108,7 +110,17 @@ def helm(*arguments: str, values: str = "") -> subprocess.CompletedProcess[str]:
 
 def template(*arguments: str, values: str = "") -> subprocess.CompletedProcess[str]:
     """Runs `helm template` on the chart."""
-    return helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, "--kube-version", KUBERNETES, *arguments, values=values)
+    return helm(
+        "template",
+        RELEASE,
+        str(CHART),
+        "--namespace",
+        NAMESPACE,
+        "--kube-version",
+        KUBERNETES,
+        *arguments,
+        values=values,
+    )
 
 
 @functools.cache
@@ -151,5 +163,3 @@ def environment(deployment: Object) -> dict[str, str]:
 def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
     """Whether a label selector chooses an object with these labels."""
     return selector.items() <= labels.items()
-
-

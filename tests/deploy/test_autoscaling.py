@@ -129,7 +129,9 @@ def _rules() -> list[Object]:
     return list(group["rules"])
 
 
-def _promtool(folder: Path, series: dict[str, str], expected: dict[str, float | None]) -> subprocess.CompletedProcess[str]:
+def _promtool(
+    folder: Path, series: dict[str, str], expected: dict[str, float | None]
+) -> subprocess.CompletedProcess[str]:
     rules = {rule["labels"]["workload"]: rule for rule in _rules()}
     (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "scaling", "rules": list(rules.values())}]}))
     test = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 import yaml
@@ -97,6 +98,16 @@ def test_an_agents_own_file_may_leave_its_ports_out() -> None:
     (container,) = pod_spec(chart.named("Deployment", "perception-camera-yard", values=AGENT))["containers"]
     defaults = AgentSettings.model_validate({"cameras": [{"name": "a", "source": "a.mp4"}]})
     assert _ports(container) == {"grpc": defaults.port, "metrics": defaults.metrics_port}
+
+
+def test_the_monitor_finds_the_metrics_of_every_pod() -> None:
+    (monitor,) = chart.objects("PodMonitor", "gpu", AGENT)
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    for deployment in chart.objects("Deployment", "gpu", AGENT):
+        assert selects(monitor["spec"]["selector"]["matchLabels"], _labels(deployment))
+        assert monitor["spec"]["jobLabel"] in _labels(deployment)
+        (container,) = pod_spec(deployment)["containers"]
+        assert endpoint["port"] in _ports(container)
 
 
 @each_rendering
@@ -224,7 +235,9 @@ def test_addresses_lead_to_services(preset: str, values: str) -> None:
 def test_the_gateway_knows_the_tasks_that_are_enabled() -> None:
     settings = environment(chart.named("Deployment", "perception-gateway", values=SWITCHES["one task"]))
     assert [name for name in settings if name.endswith("_URL")] == ["DETECTION_URL"]
-    assert {f"{task.upper()}_URL" for task in TASKS} <= environment(chart.named("Deployment", "perception-gateway")).keys()
+    assert {f"{task.upper()}_URL" for task in TASKS} <= environment(
+        chart.named("Deployment", "perception-gateway")
+    ).keys()
 
 
 def test_the_viewer_knows_the_agents() -> None:
@@ -276,3 +289,15 @@ def test_changed_cameras_start_an_agent_anew() -> None:
         return dict(deployment["spec"]["template"]["metadata"]["annotations"])
 
     assert annotations(AGENT) != annotations(AGENT.replace("ramp", "dock"))
+
+
+@each_rendering
+def test_commands_name_modules_that_are_there(preset: str, values: str) -> None:
+    for deployment in chart.objects("Deployment", preset, values):
+        (container,) = pod_spec(deployment)["containers"]
+        if _component(deployment) == "triton":
+            assert container["args"][0] == "tritonserver"
+            continue
+        python, option, module = container["command"][:3]
+        assert (python, option) == ("python", "-m")
+        assert find_spec(module if module == "services.cli" else f"{module}.__main__")

@@ -15,7 +15,11 @@ from tests.deploy.chart import KUBERNETES, PRESETS, SWITCHES, needs_helm, needs_
 
 pytestmark = needs_helm
 
-MATRIX = [("default", ""), *((preset, chart.AGENT) for preset in PRESETS), *(("default", one) for one in SWITCHES.values())]
+MATRIX = [
+    ("default", ""),
+    *((preset, chart.AGENT) for preset in PRESETS),
+    *(("default", one) for one in SWITCHES.values()),
+]
 """Presets without and with cameras, and every switch."""
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.deploy import chart
@@ -75,7 +80,9 @@ def test_triton_closes_connections_so_that_callers_find_new_pods() -> None:
 
 
 def test_one_node_needs_no_triton() -> None:
-    components = {one["metadata"]["labels"]["app.kubernetes.io/component"] for one in chart.objects("Deployment", "edge")}
+    components = {
+        one["metadata"]["labels"]["app.kubernetes.io/component"] for one in chart.objects("Deployment", "edge")
+    }
     assert "triton" not in components
     settings = environment(chart.named("Deployment", "perception-detection", "edge"))
     assert (settings["ENGINE"], settings["MODEL_REPOSITORY"]) == ("onnxruntime", "/models")
@@ -97,7 +104,12 @@ def test_the_model_repository(values: str, volume: Object, copies_with: str | No
     (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "models")
     assert mount["readOnly"] is True
     assert "--model-repository=/models" in pod["containers"][0]["args"]
-    assert [one["command"][0] for one in pod.get("initContainers", [])] == ([copies_with] if copies_with else [])
+    copying = pod.get("initContainers", [])
+    assert [one["command"][0] for one in copying] == ([copies_with] if copies_with else [])
+    for container in copying:
+        target = container["volumeMounts"][0]
+        assert target == {"name": "models", "mountPath": "/model-repository"}
+        assert (container["command"] + container.get("args", []))[-1] == target["mountPath"]
 
 
 def test_the_keys_of_a_bucket_come_from_a_secret() -> None:
@@ -105,3 +117,37 @@ def test_the_keys_of_a_bucket_come_from_a_secret() -> None:
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
     assert {"name": "RCLONE_CONFIG_MODELS_ENV_AUTH", "value": "true"} in container["env"]
     assert "models:perception/demo" in container["args"]
+
+
+@pytest.mark.skipif(shutil.which("rclone") is None, reason="rclone missing")
+def test_rclone_copies_a_repository(tmp_path: Path) -> None:
+    # The arguments of the init container, run by a real rclone on a remote that is a folder.
+    values = """
+modelRepository:
+  source: objectStore
+  objectStore: {source: "models:SOURCE", environment: {RCLONE_CONFIG_MODELS_TYPE: local}}
+"""
+    model = tmp_path / "bucket" / "detection" / "1" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    (container,) = _triton(values=values.replace("SOURCE", str(tmp_path / "bucket")))["initContainers"]
+    arguments = [one.replace("/model-repository", str(tmp_path / "copy")) for one in container["args"]]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    environment |= {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [*container["command"], *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "copy" / "detection" / "1" / "model.onnx").read_bytes() == b"weights"
+
+
+def test_cp_copies_a_repository(tmp_path: Path) -> None:
+    model = tmp_path / "image" / "detection" / "1" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    values = f"modelRepository: {{image: {{path: {tmp_path}/image/}}}}"
+    (container,) = _triton(values=values)["initContainers"]
+    (tmp_path / "copy").mkdir()  # a volume is there before the command
+    command = [one.replace("/model-repository", str(tmp_path / "copy")) for one in container["command"]]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "copy" / "detection" / "1" / "model.onnx").read_bytes() == b"weights"

@@ -18,7 +18,8 @@ with PerceptionClient(os.environ["GATEWAY"]) as client:
             if task is None or not task.ready:
                 mistakes.append(f"{name}: not ready: {task.reason if task else 'the gateway does not know it'}")
             else:
-                print(f"{name}: {task.model.info.catalog_entry or task.model.info.name}, version {task.model.info.version}")
+                info = task.model.info
+                print(f"{name}: {info.catalog_entry or info.name}, version {info.version}")
         ramp = np.linspace(0, 255, 640, dtype=np.uint8)
         frame = np.broadcast_to(ramp[None, :, None], (480, 640, 3)).copy()
         scene = client.perceive(frame, timeout=60)

@@ -1,4 +1,7 @@
-{{/* The model repository, mounted at /models: from a claim as it is, from an object store or an image as a copy. */}}
+{{/*
+The model repository, mounted at /models: from a claim as it is, from an object store or an image as a copy. What copies
+it has the volume elsewhere, because it would hide the folder of that name in an image.
+*/}}
 
 {{- define "perception.modelVolume" -}}
 - name: models
@@ -33,7 +36,7 @@ initContainers:
     {{- with $repository.image }}
     image: {{ include "perception.image" (dict "root" $ "image" .) }}
     imagePullPolicy: {{ .pullPolicy }}
-    command: [cp, -R, {{ printf "%s/." (trimSuffix "/" .path) | quote }}, /models]
+    command: [cp, -R, {{ printf "%s/." (trimSuffix "/" .path) | quote }}, /model-repository]
     {{- end }}
     {{- else }}
     {{- with $repository.objectStore }}
@@ -41,7 +44,7 @@ initContainers:
     imagePullPolicy: {{ .image.pullPolicy }}
     # Checksums are compared; a copy that breaks off is tried again, and fails the Pod in the end.
     command: [rclone]
-    args: [copy, --checksum, --retries=5, --retries-sleep=2s, --stats=10s, --stats-one-line, --verbose, {{ .source | quote }}, /models]
+    args: [copy, --checksum, --retries=5, --retries-sleep=2s, --stats=10s, --stats-one-line, --verbose, {{ .source | quote }}, /model-repository]
     env:
       - {name: HOME, value: /tmp}
       {{- include "perception.environment" .environment | trim | nindent 6 }}
@@ -57,7 +60,7 @@ initContainers:
       requests: {cpu: 100m, memory: 128Mi}
       limits: {memory: 512Mi}
     volumeMounts:
-      - {name: models, mountPath: /models}
+      - {name: models, mountPath: /model-repository}
       {{- include "perception.scratchMount" . | nindent 6 }}
 {{- end }}
 {{- end -}}

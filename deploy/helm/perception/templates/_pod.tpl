@@ -82,6 +82,7 @@ affinity:
       "maxSkew" 1
       "topologyKey" (index $keys $over)
       "whenUnsatisfiable" .
+      "nodeTaintsPolicy" "Honor"
       "labelSelector" (dict "matchLabels" (include "perception.selectorLabels" $ | fromYaml))
       "matchLabelKeys" (list "pod-template-hash")) -}}
   {{- end -}}

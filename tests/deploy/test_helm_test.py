@@ -1,0 +1,55 @@
+"""What `helm test` runs, against real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from deploy.helm.chart_documents import CHART
+from services.stack.layout import TASKS
+from tests.support.contract_models import write_repository
+from tests.support.stack import TAXONOMY, Stack
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("helm_test")
+    taxonomy = folder / "taxonomy.yaml"
+    taxonomy.write_text(TAXONOMY)
+    with Stack(write_repository(folder / "models"), str(taxonomy), "onnxruntime", folder / "run") as running:
+        yield running
+
+
+def _send_frame(gateway: str, tasks: str = " ".join(TASKS)) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GATEWAY": gateway, "TASKS": tasks}
+    script = (CHART / "files" / "send_frame.py").read_text()
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False, timeout=110
+    )
+
+
+def test_a_system_that_works_passes(stack: Stack) -> None:
+    ran = _send_frame(stack.address)
+    assert ran.returncode == 0, ran.stderr
+    for task in TASKS:
+        assert f"{task}: OK" in ran.stdout or f"{task}: SKIPPED" in ran.stdout
+    assert "segments in a frame of 640x480" in ran.stdout
+
+
+def test_what_does_not_work_is_named(stack: Stack) -> None:
+    stack.kill("semantic_segmentation")
+    ran = _send_frame(stack.address)
+    assert ran.returncode == 1
+    assert "semantic_segmentation: not ready" in ran.stderr
+
+
+def test_a_gateway_that_is_away_is_named() -> None:
+    ran = _send_frame("127.0.0.1:1")
+    assert ran.returncode == 1
+    assert "the gateway at 127.0.0.1:1 does not answer" in ran.stderr
