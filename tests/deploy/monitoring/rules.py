@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def hurry(rule: Rule, times: int) -> Rule:
     return {**rule, "expr": windows, **holding}
 
 
-def hurried(times: int) -> dict[str, Any]:
-    """The file of all rules, hurried."""
-    return {"groups": [{**group, "rules": [hurry(rule, times) for rule in group["rules"]]} for group in groups()]}
+def hurried(times: int, replacements: Mapping[str, str]) -> dict[str, Any]:
+    """The file of all rules, hurried, with other text in expressions."""
+
+    def changed(rule: Rule) -> Rule:
+        expression = hurry(rule, times)["expr"]
+        for old, new in replacements.items():
+            expression = expression.replace(old, new)
+        return {**hurry(rule, times), "expr": expression}
+
+    return {"groups": [{**group, "rules": [changed(rule) for rule in group["rules"]]} for group in groups()]}

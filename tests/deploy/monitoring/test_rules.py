@@ -90,7 +90,7 @@ def test_every_selector_says_whose_series_it_wants(rule: Rule) -> None:
         assert 'job="perception"' in selector
     # No series is named without a selector in braces.
     bare = re.sub(r'"[^"]*"', "", rule["expr"])
-    names = re.findall(r"\b(?:perception|nv)_\w+|perception:[\w:]+", bare)
+    names = re.findall(r"\b(?:perception|nv)_\w+|perception:[\w:]+|\bup\b", bare)
     assert len(names) == len([selector for selector in found if not selector.startswith("{")])
 
 
