@@ -27,6 +27,12 @@ _PROGRAMS = {
 }
 KUBERNETES_VERSIONS = ("1.35.4", "1.36.3", "1.37.0")
 """The three minor versions whose schemas the chart is held to."""
+# Helm takes a cluster that it does not ask for one of this version; its own build scripts set it likewise.
+_HELM_KUBERNETES = " ".join(
+    f"-X helm.sh/helm/v3/pkg/{package}.k8sVersion{name}={number}"
+    for package in ("chartutil", "lint/rules")
+    for name, number in zip(("Major", "Minor"), KUBERNETES_VERSIONS[-1].split(".")[:2], strict=True)
+)
 _CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator@v0.94.1": "example/prometheus-operator-crd",
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
@@ -45,7 +51,11 @@ class _Loader(yaml.CSafeLoader):
     """Reads `=`, an operator in the definitions of monitoring.coreos.com, as the text that it is."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:value", lambda loader, node: loader.construct_scalar(node))
+def _as_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", _as_text)
 
 console = Console(stderr=True)
 
@@ -168,7 +178,8 @@ def main() -> None:
     for name, package in _PROGRAMS.items():
         if not (CACHE / "bin" / name).is_file():
             with console.status(f"building {package}"):
-                subprocess.run(["go", "install", package], cwd=CACHE, env=_environment(), check=True)
+                command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
+                subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
     complete = CACHE / "schemas" / "complete"
     contents = "\n".join([*KUBERNETES_VERSIONS, *_CUSTOM_RESOURCES])
     if complete.is_file() and complete.read_text(encoding="utf-8") == contents:

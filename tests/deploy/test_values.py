@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_the_schema_knows_every_value() -> None:
         closed(definition, name)
     for name, definition in schema["properties"].items():
         closed({key: value for key, value in definition.items() if key != "allOf"}, name)
+
+
+@needs_helm
+def test_the_readmes_examples_render() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", chart_documents.INTRODUCTION.read_text(encoding="utf-8"), re.DOTALL)
+    examples = [block for block in blocks if "of the adapter" not in block]
+    assert len(examples) == 4
+    for example in examples:
+        ran = chart.template(values=example)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stdout != chart.manifest()
 
 
 _REFUSED = [
