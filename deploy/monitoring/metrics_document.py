@@ -7,7 +7,6 @@ from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.utils import floatToGoString
 
 from deploy.monitoring.generated import command
 from services.runtime import metrics
@@ -51,7 +50,7 @@ def document() -> str:
     lines += ["", "## Buckets", "", "Upper bounds of the histograms, in the unit of each.", ""]
     for metric in declared():
         if isinstance(metric, Histogram):
-            bounds = ", ".join(floatToGoString(bound) for bound in metric._upper_bounds)
+            bounds = ", ".join(map(str, metric._upper_bounds[:-1]))  # the last one is infinity
             lines.append(f"- `{exported_name(metric)}`: {bounds}")
     return "\n".join(lines) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from deploy.helm.chart_documents import CHART
 from tests.deploy import chart
 from tests.deploy.chart import needs_helm, needs_kubeconform
-from tests.deploy.monitoring.rules import groups, needs
+from tests.deploy.monitoring.rules import RUNBOOKS, groups, needs
 
 pytestmark = needs_helm
 
@@ -100,6 +101,15 @@ def test_the_monitor_sets_the_labels_that_rules_ask_for() -> None:
     }
     labels = chart.objects("Deployment", values=CHANGED)[-1]["spec"]["template"]["metadata"]["labels"]
     assert "app.kubernetes.io/component" in labels
+
+
+def test_runbooks_look_for_labels_that_pods_have() -> None:
+    pods = [one["spec"]["template"]["metadata"]["labels"] for one in chart.objects("Deployment", values=chart.AGENT)]
+    for runbook in RUNBOOKS.glob("*.md"):
+        for selector in re.findall(r" -l ([\w./=,-]+)", runbook.read_text()):
+            wanted = dict(part.split("=") for part in selector.split(","))
+            for label, value in wanted.items():
+                assert any(value == labels.get(label) or (value.isupper() and label in labels) for labels in pods)
 
 
 def test_each_dashboard_is_a_config_map_for_the_sidecar() -> None:
