@@ -301,3 +301,27 @@ def test_commands_name_modules_that_are_there(preset: str, values: str) -> None:
         python, option, module = container["command"][:3]
         assert (python, option) == ("python", "-m")
         assert find_spec(module if module == "services.cli" else f"{module}.__main__")
+
+
+def test_an_ingress_leads_to_the_gateway() -> None:
+    (ingress,) = chart.objects("Ingress", values=SWITCHES["ingress"])
+    (rule,) = ingress["spec"]["rules"]
+    backend = rule["http"]["paths"][0]["backend"]["service"]
+    service = chart.named("Service", backend["name"], values=SWITCHES["ingress"])
+    assert backend["port"]["name"] in {port["name"] for port in service["spec"]["ports"]}
+    gateway = chart.named("Deployment", "perception-gateway", values=SWITCHES["ingress"])
+    assert selects(service["spec"]["selector"], _labels(gateway))
+    assert ingress["spec"]["tls"] == [{"hosts": [rule["host"]], "secretName": "perception-tls"}]
+
+
+def test_a_route_leads_to_the_gateway() -> None:
+    (route,) = chart.objects("GRPCRoute", values=SWITCHES["gateway api"])
+    (backend,) = route["spec"]["rules"][0]["backendRefs"]
+    service = chart.named("Service", backend["name"], values=SWITCHES["gateway api"])
+    assert service["spec"]["ports"][0]["port"] == backend["port"]
+    assert service["spec"].get("clusterIP") != "None"
+
+
+def test_an_extra_object_is_rendered() -> None:
+    names = {one["metadata"]["name"] for one in chart.objects("ConfigMap", values=SWITCHES["extra objects"])}
+    assert names == {"perception-extra", "text"}
