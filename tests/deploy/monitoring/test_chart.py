@@ -14,7 +14,7 @@ import yaml
 from deploy.helm.chart_documents import CHART
 from tests.deploy import chart
 from tests.deploy.chart import needs_helm, needs_kubeconform
-from tests.deploy.monitoring.rules import RUNBOOKS, groups, needs
+from tests.deploy.monitoring.rules import RULES, RUNBOOKS, groups, needs
 
 pytestmark = needs_helm
 
@@ -101,6 +101,14 @@ def test_the_monitor_sets_the_labels_that_rules_ask_for() -> None:
     }
     labels = chart.objects("Deployment", values=CHANGED)[-1]["spec"]["template"]["metadata"]["labels"]
     assert "app.kubernetes.io/component" in labels
+
+
+def test_rules_and_dashboards_name_components_that_there_are() -> None:
+    deployments = chart.objects("Deployment", values=f"{chart.AGENT}\n{ON}")
+    there = {one["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"] for one in deployments}
+    text = "".join(path.read_text() for path in (*RULES, *(CHART / "dashboards").glob("*.json")))
+    named = {name for names in re.findall(r'component(?:=|!=|=~|!~)\\?"([^"\\]+)', text) for name in names.split("|")}
+    assert {"gateway", "triton", "camera", "viewer"} <= named <= there
 
 
 def test_runbooks_look_for_labels_that_pods_have() -> None:
