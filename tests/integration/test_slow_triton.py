@@ -7,20 +7,28 @@ Some seconds each; five minutes with STREAM_SECONDS=300, which is what is promis
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import simplejpeg
 from perception import PerceptionClient
 
-from tests.support.cameras import ages, film, in_words
+from tests.services.camera.sources import write_film
+from tests.support.camera_agent import AgentProcess
+from tests.support.cameras import ages, film, frame, in_words, jain_index
 from tests.support.contract_models import configuration, picture
+from tests.support.mjpeg_server import mjpeg_camera
 from tests.support.service import ServiceProcess
 from tests.support.stack import TAXONOMY
 from tests.support.triton import TritonServer
@@ -30,35 +38,49 @@ FRAMES_PER_SECOND = 30
 SERVICE_SECONDS = 0.5
 WARM_UP_SCENES = 5
 MOST_GROWTH_MEGABYTES = 8
+THROTTLED_DETECTION = Path(__file__).parents[1] / "support" / "throttled_detection.py"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(SECONDS + 120)]
 
 
+Gateways = Callable[[float], ServiceProcess]
+
+
 @pytest.fixture(scope="module")
-def gateway(
-    start_triton: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ServiceProcess]:
-    """A gateway as it comes, before a detection service whose model in Triton takes half a second for a picture."""
+def gateways(start_triton: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
+    """Gateways as they come, before a detection service whose model in Triton takes so many seconds for a picture."""
     directory = tmp_path_factory.mktemp("slow")
-    server = start_triton(write_throttled_model(directory / "models").parent, ["detection"])
     taxonomy = directory / "contract.yaml"
     taxonomy.write_text(TAXONOMY)
     with ExitStack() as stack:
-        detection = ServiceProcess("detection", directory, ENGINE="triton", TRITON_URL=server.url)
-        stack.enter_context(detection).wait_until_ready()
-        gateway = ServiceProcess("gateway", directory, DETECTION_URL=detection.address, TAXONOMY=taxonomy)
-        yield stack.enter_context(gateway).wait_until_ready()
+
+        @cache
+        def start(seconds: float) -> ServiceProcess:
+            repository = write_throttled_model(directory / str(seconds), seconds)
+            triton = start_triton(repository, ["detection"])
+            detection = ServiceProcess("detection", directory, ENGINE="triton", TRITON_URL=triton.url)
+            stack.enter_context(detection).wait_until_ready()
+            gateway = ServiceProcess("gateway", directory, DETECTION_URL=detection.address, TAXONOMY=taxonomy)
+            return stack.enter_context(gateway).wait_until_ready()
+
+        yield start
 
 
-def write_throttled_model(repository: Path) -> Path:
-    """Writes a model that takes its time. Returns its folder."""
-    folder = repository / "detection"
-    (folder / "1").mkdir(parents=True)
-    text = configuration("detection", batch=False, parameters={"seconds": str(SERVICE_SECONDS)})
+@pytest.fixture
+def gateway(gateways: Gateways) -> ServiceProcess:
+    """The gateway before two frames a second."""
+    return gateways(SERVICE_SECONDS)
+
+
+def write_throttled_model(repository: Path, seconds: float) -> Path:
+    """Writes a detection model that takes its time. Returns the repository."""
+    version = repository / "detection" / "1"
+    version.mkdir(parents=True)
+    text = configuration("detection", batch=False, parameters={"seconds": str(seconds)})
     text = text.replace('"onnxruntime"', '"python"').replace('"model.onnx"', '"model.py"')
-    (folder / "config.pbtxt").write_text(text)
-    shutil.copy(Path(__file__).parents[1] / "support" / "throttled_detection.py", folder / "1" / "model.py")
-    return folder
+    (version.parent / "config.pbtxt").write_text(text)
+    shutil.copy(THROTTLED_DETECTION, version / "model.py")
+    return repository
 
 
 def seconds_alone(client: PerceptionClient) -> float:
@@ -78,6 +100,18 @@ def check_freshness(scenes: list[tuple[float, float]], service: float) -> str:
     words = f"age / time of a frame: {in_words(answered)} when answered, {in_words(newest)} before the next answer"
     assert max(newest) < 3, words
     return words
+
+
+def read_answers(lines: Path) -> list[dict[str, Any]]:
+    """What a JSONL sink wrote."""
+    return [json.loads(line) for line in lines.read_text().splitlines()]
+
+
+def scenes_of(records: Iterable[dict[str, Any]]) -> list[tuple[float, float]]:
+    """When each scene's frame was taken and when it was answered, in seconds since 1970."""
+    scenes = [record for record in records if record["result"] == "scene"]
+    taken = [datetime.fromisoformat(record["capture_time"]).timestamp() for record in scenes]
+    return [(when, when + record["age_seconds"]) for when, record in zip(taken, scenes, strict=True)]
 
 
 def test_a_fast_camera_gets_fresh_answers(gateway: ServiceProcess) -> None:
@@ -109,3 +143,58 @@ def test_a_fast_camera_gets_fresh_answers(gateway: ServiceProcess) -> None:
     assert len(taken) == frames == results["scene"] + results["superseded"]
     assert results["scene"] > SECONDS / SERVICE_SECONDS / 2
     assert after - before < MOST_GROWTH_MEGABYTES
+
+
+def test_a_fast_camera_of_an_agent_gets_fresh_answers(gateway: ServiceProcess, tmp_path: Path) -> None:
+    """The same through `perception camera run`, with its defaults: what its file of answers says."""
+    jpegs = [simplejpeg.encode_jpeg(frame(index).image, 95, "RGB") for index in range(60)]
+    lines = tmp_path / "gate.jsonl"
+    with PerceptionClient(gateway.address) as client:
+        service = seconds_alone(client)
+    with mjpeg_camera(jpegs, FRAMES_PER_SECOND) as url:
+        camera = {"name": "gate", "source": url, "sinks": [{"kind": "jsonl", "path": str(lines)}]}
+        with AgentProcess(tmp_path, gateway.address, [camera]) as agent:
+            agent.until(lambda status: status.perceived >= WARM_UP_SCENES)
+            before = agent.resident_megabytes(), gateway.resident_megabytes()
+            time.sleep(SECONDS)
+            after = agent.resident_megabytes(), gateway.resident_megabytes()
+            status = agent.camera()
+            assert agent.stop() == 0, agent.log()
+    records = read_answers(lines)
+    results = Counter(record.get("reason", record["result"]) for record in records)
+    scenes = scenes_of(records)
+    freshness = check_freshness(scenes, service)
+    print(
+        f"\n{SECONDS:.0f} s through an agent; a frame alone takes {service:.3f} s; {freshness}; {status.sent} frames "
+        f"sent before it was stopped, answered in all {dict(results)}; agent and gateway {before} MB after "
+        f"{WARM_UP_SCENES} scenes, {after} at the end"
+    )
+    assert [record["sequence"] for record in records] == list(range(1, len(records) + 1))
+    assert len(records) == results["scene"] + results["superseded"] >= status.sent
+    assert results["superseded"] > results["scene"] > SECONDS / SERVICE_SECONDS / 2
+    assert status.failed == 0
+    assert all(end - start < MOST_GROWTH_MEGABYTES for start, end in zip(before, after, strict=True))
+
+
+def test_sixteen_cameras_of_an_agent_get_their_fair_share(gateways: Gateways, tmp_path: Path) -> None:
+    """Films of thirty frames a second, every other one thinned to five, before a Triton that does twenty for all."""
+    source = str(write_film(tmp_path / "film.mp4", 24, FRAMES_PER_SECOND))
+    lines = {f"c{index:02}": tmp_path / f"c{index:02}.jsonl" for index in range(16)}
+    cameras = [
+        {"name": name, "source": source, "loop": True, "sinks": [{"kind": "jsonl", "path": str(path)}]}
+        | ({"frames_per_second": 5} if index % 2 else {})
+        for index, (name, path) in enumerate(lines.items())
+    ]
+    with AgentProcess(tmp_path, gateways(0.05).address, cameras) as agent:
+        for name in lines:
+            agent.until(lambda status: status.perceived > 0, name)
+        began = time.time()
+        time.sleep(6.0)
+        ended = time.time()
+        assert agent.stop() == 0, agent.log()
+    answers = [read_answers(path) for path in lines.values()]
+    assert all(record["result"] in ("scene", "dropped") for records in answers for record in records)
+    scenes = [sum(began < when < ended for _, when in scenes_of(records)) for records in answers]
+    print(f"\nscenes of each camera: {scenes}; Jain's index {jain_index(scenes):.4f}")
+    assert sum(scenes) < 16 * 5 * 6.0 / 2, "the system is not overloaded: this shows nothing"
+    assert jain_index(scenes) >= 0.95, scenes

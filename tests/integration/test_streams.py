@@ -73,10 +73,9 @@ def metric(process: ServiceProcess, name: str) -> float:
     return float(next(lines).rpartition(" ")[2])
 
 
-@pytest.mark.parametrize("max_in_flight", [1, 2])
-def test_a_fast_camera_before_a_slow_system_gets_fresh_answers(gateway: StartGateway, max_in_flight: int) -> None:
-    """Thirty frames a second into a system that does some two."""
-    frames, running = 30 * 10, gateway(burden=180)
+def test_two_frames_in_flight_are_hardly_older_than_two_frames_take(gateway: StartGateway) -> None:
+    """Thirty frames a second into a busy processor that does some two; see test_slow_triton.py for one in flight."""
+    frames, max_in_flight, running = 30 * 10, 2, gateway(burden=180)
     with PerceptionClient(running.address) as client:
         alone = []
         for _ in range(3):
@@ -137,7 +136,7 @@ async def test_cameras_of_any_pace_get_their_fair_share(gateway: StartGateway, r
     fair = fair_shares(sent, sum(scenes))
     shares = [got / due for got, due in zip(scenes, fair, strict=True)]
     print(f"scenes of each camera {scenes} of {sent} frames; Jain's index {jain_index(shares):.4f}")
-    assert sum(scenes) < sum(sent) / 2, "the system is not overloaded: this shows nothing"
+    assert sum(scenes) < 0.8 * sum(sent), "the system is not overloaded: this shows nothing"
     assert jain_index(shares) >= 0.95, scenes
     assert min(shares) > 0.5, scenes
 
