@@ -23,7 +23,7 @@ _COCO = "coco_val2017_100"
 def open_dataset(name: str) -> Dataset:
     """Return a data set by name.
 
-    `scenes_test`: unseen procedural scenes, two frames of each, of both worlds. `scenes_test_sequences`: four seconds
+    `scenes_test`: unseen procedural scenes, two frames of each, of both worlds. `scenes_test_sequences`: three seconds
     of other unseen scenes, two of each world, at 12.5 frames a second. `coco_val2017_60_instances`,
     `coco_val2017_60_panoptic`: the sixty photos of COCO val2017 in $PERCEPTION_DATA; detection truth is made from the
     panoptic labels. `camvid_val`: CamVid's sequence 0016E5 in the same place.
@@ -41,7 +41,7 @@ def _scenes() -> Dataset:
 
 
 def _scene_sequences() -> Dataset:
-    return SceneDataset(SCENE_TEST_SEQUENCE_SEEDS, frames=50, stride=2)
+    return SceneDataset(SCENE_TEST_SEQUENCE_SEEDS, frames=40, stride=2)
 
 
 def _coco_instances() -> Dataset:
