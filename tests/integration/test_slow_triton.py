@@ -1,8 +1,9 @@
 """Cameras of thirty frames a second before a real Triton that does two: answers stay fresh, and nothing grows.
 
-Some seconds each; five minutes with STREAM_SECONDS=300, which is what is promised:
+Some seconds each. What is promised is five minutes, which this tries, once by a client and once by an agent, and prints
+the figures:
 
-    STREAM_SECONDS=300 pytest -s tests/integration/test_slow_triton.py
+    STREAM_SECONDS=300 .venv/bin/pytest -s tests/integration/test_slow_triton.py
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ MOST_GROWTH_MEGABYTES = 8
 THROTTLED_DETECTION = Path(__file__).parents[1] / "support" / "throttled_detection.py"
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(SECONDS + 120)]
-
 
 Gateways = Callable[[float], ServiceProcess]
 
