@@ -114,10 +114,11 @@ class TrackingSubject(Subject[Things]):
                 for name, value in accuracy.metrics.items()
             },
             by_category={category: self._of_category(category) for category in self._occurring()},
+            # Nothing has a track in a stream's first frame, so that it would always be the worst.
             frame_scores={
                 image_id: float(score)
                 for film in timelines
-                for image_id, score in zip(self._image_ids[film.name], film.tracked.frame_scores, strict=True)
+                for image_id, score in zip(self._image_ids[film.name][1:], film.tracked.frame_scores[1:], strict=True)
             },
             counts={f"identity_switches{suffix}": accuracy.switches for suffix, accuracy in accuracies.items()},
             timelines=timelines,

@@ -285,7 +285,7 @@ def test_tracking(stack: Stack, tmp_path: Path) -> None:
     # What was found in the second film is wrong for red, too.
     assert findings.by_category["red"]["HOTA"] == pytest.approx((5 / (5 + 1 + 5) * association) ** 0.5)
     assert findings.by_category["green"]["HOTA"] == 0
-    assert findings.frame_scores == {1: 0, **dict.fromkeys(range(2, 7), 1), **dict.fromkeys(range(7, 13), 0)}
+    assert findings.frame_scores == {**dict.fromkeys(range(2, 7), 1), **dict.fromkeys(range(8, 13), 0)}
     assert findings.notes == ("2 things in 2 videos, seen 12 times; 12 times a thing was found, 10 times with a track",)
     assert [film.name for film in findings.timelines] == ["film-0", "film-1"]
     assert [verdict.passed for verdict in found[0].verdicts] == [True]
@@ -297,7 +297,7 @@ def test_tracking(stack: Stack, tmp_path: Path) -> None:
     assert "| tracking | films | 12 | identity_switches | 0 | - | - |" in markdown
     assert "(tracks.png)" in markdown
     assert cv2.imread(str(tmp_path / "tracks.png")) is not None
-    assert (tmp_path / "worst" / "tracking-01-film-0-0.jpg").is_file()
+    assert (tmp_path / "worst" / "tracking-01-film-1-1.jpg").is_file()
 
 
 def test_frames_that_the_gateway_drops_are_told_and_not_judged(stack: Stack, tmp_path: Path) -> None:
