@@ -169,7 +169,7 @@ class TrackingSubject(Subject[Things]):
 
     def _of_category(self, category: str) -> dict[str, float]:
         """HOTA and IDF1 of one category alone."""
-        values = {}
+        values: dict[str, float] = {}
         for suffix, films in self._films.items():
             accuracy = tracking_accuracy([[frame.only(category) for frame in film] for film in films.values()])
             values |= {f"{name}{suffix}": accuracy.metrics[name] for name in ("HOTA", "IDF1")}
