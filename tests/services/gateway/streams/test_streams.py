@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -351,8 +352,10 @@ async def test_things_keep_their_identity_until_it_is_forgotten() -> None:
     system.outcome = lambda name: scene((10, 10, 50, 50), (200, 10, 260, 50))
     camera, other, plain = Camera(streams, track=True), Camera(streams, "other", track=True), Camera(streams, "plain")
 
+    began = time.time() - 1.0
+
     async def ids(camera: Camera, sequence: int, **fields: Any) -> list[int]:
-        camera.send(sequence, age=1.0 - sequence / 10, **fields)
+        camera.send(sequence, age=time.time() - (began + sequence / 10), **fields)
         answer = await camera.take()
         return [thing.track.id for thing in answer.scene.panoptic.segments]
 
