@@ -10,6 +10,8 @@ OUT ?= out
 
 PYTHON ?= python3.11
 PIP := -m pip install --quiet --disable-pip-version-check
+# setuptools says at every editable installation that folders may be imported by their names.
+QUIETLY := PYTHONWARNINGS=ignore
 STAMPS := .cache/environments
 BARE := deploy/requirements-without-dependencies.txt
 # glibc gives large tensors back to the kernel after every step and asks for them anew; kept, with huge pages, a step on
@@ -78,13 +80,13 @@ $(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/g
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv (half a minute the first time)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
-	@.venv/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
+	@$(QUIETLY) .venv/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/runtime
 	@echo "installing the test tools"
-	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
+	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
 	@npm install --silent --no-fund --no-audit --prefix .cache/buf @bufbuild/buf@1.75.0
 	@touch $@
 
@@ -94,13 +96,13 @@ $(STAMPS)/triton: deploy/triton-requirements.txt
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-triton"
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@.venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
+	@$(QUIETLY) .venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
 	@touch $@
 
 $(STAMPS)/models: pyproject.toml $(BARE)
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-models (a minute or two the first time, 6 GB)"
 	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
-	@.venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
-	@.venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@$(QUIETLY) .venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
+	@$(QUIETLY) .venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@

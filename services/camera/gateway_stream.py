@@ -180,7 +180,7 @@ class GatewayStream:
 
     def _request(self, sent: SentFrame, *, is_first: bool) -> perception_pb2.PerceiveStreamRequest:
         header = sent.frame.header
-        return perception_pb2.PerceiveStreamRequest(
+        request = perception_pb2.PerceiveStreamRequest(
             sequence=sent.sequence,
             capture_time=timestamp(header.capture_time),
             frame=perception_pb2.PerceiveRequest(
@@ -189,6 +189,9 @@ class GatewayStream:
             options=self._options() if is_first else None,
             reset_tracks=header.is_cut,
         )
+        if header.position is not None:
+            request.position.FromNanoseconds(round(header.position * 1e9))
+        return request
 
     def _options(self) -> perception_pb2.StreamOptions:
         stream = self._settings.stream

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -45,8 +44,8 @@ _COLOURS = (
 class TrackingSubject(Subject[Things]):
     """The gateway at `address` with its tracker; every video of the data set is a stream of its own.
 
-    Frames are said to be taken as far apart as the data set shows them. Each is sent when it was taken and the one
-    before is answered, so that the gateway has to drop none.
+    Tracks move by the data set's own clock. Each frame is sent when the one before is answered, so that the gateway has
+    to drop none.
 
     What counts: of the truth every thing that the data set labels in a frame, also where others hide most of it, with
     the box around its visible pixels, but for crowds and for categories that the system's taxonomy lacks. Of the answer
@@ -137,15 +136,13 @@ class TrackingSubject(Subject[Things]):
         answers = self._gateway.client.stream(
             iter(frames.get, None), camera="evaluation", deadline=CALL_SECONDS, max_in_flight=1, track=True
         )
-        began, sent = time.time(), None
+        sent = None
         try:
             # The next picture is made while the gateway is at work on the one before.
             for sample in film:
                 if sent is not None:
                     yield sent, next(answers)
-                captured = began + _seconds(sample)
-                time.sleep(max(0.0, captured - time.time()))
-                frames.put(Frame(sample.image, captured=captured))
+                frames.put(Frame(sample.image, position=_seconds(sample)))
                 sent = sample
             if sent is not None:
                 yield sent, next(answers)
