@@ -41,7 +41,7 @@ def test_test_sequences_are_of_both_worlds_and_scenes_of_their_own() -> None:
 
 
 def test_an_unknown_profile() -> None:
-    with pytest.raises(CatalogError, match=r"one of camvid, coco, demo; found 'moon'"):
+    with pytest.raises(CatalogError, match=r"one of camvid, coco, demo, demo_apache; found 'moon'"):
         load_plan("moon")
 
 
