@@ -15,7 +15,7 @@ from models.evaluation.plan import Plan, load_plan
 from models.evaluation.report import write_report
 from models.evaluation.result import Evaluation, EvaluationError
 from models.evaluation.run import run_plan
-from models.evaluation.subjects.connection import CALL_SECONDS
+from models.evaluation.subjects import tracking
 from tests.support.contract_models import LABELS, TASKS, picture, write_repository
 from tests.support.stack import TAXONOMY, Stack
 
@@ -73,7 +73,6 @@ class Films:
     name = "films"
     categories = CATEGORIES
     frames = 6
-    seconds = 0.0
 
     def __len__(self) -> int:
         return 2 * self.frames
@@ -88,7 +87,7 @@ class Films:
             segments=(Segment(9, ("red", "green")[film], True, box, 660, track_id=70),),
             video=f"film-{film}",
             frame_index=frame,
-            seconds=self.seconds + frame / 25,
+            seconds=frame / 25,
         )
 
 
@@ -300,12 +299,13 @@ def test_tracking(stack: Stack, tmp_path: Path) -> None:
     assert (tmp_path / "worst" / "tracking-01-film-1-1.jpg").is_file()
 
 
-def test_frames_that_the_gateway_drops_are_told_and_not_judged(stack: Stack, tmp_path: Path) -> None:
-    films = Films()
-    films.seconds = -CALL_SECONDS
-    reason = "12 of 12 frames were not perceived as they should be, film-0/0.png: dropped, too_old: 60"
+def test_frames_that_the_gateway_does_not_perceive_are_told_and_not_judged(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "CALL_SECONDS", 0.001)  # nothing can be perceived in that
+    reason = "12 of 12 frames were not perceived as they should be, film-0/0.png: (dropped, too_old|DEADLINE_EXCEEDED)"
     with pytest.raises(EvaluationError, match=reason):
-        _tracking(stack, films, tmp_path)
+        _tracking(stack, Films(), tmp_path)
 
 
 def test_tracking_is_measured_on_videos_alone(stack: Stack, tmp_path: Path) -> None:
