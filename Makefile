@@ -17,6 +17,9 @@ BARE := deploy/requirements-without-dependencies.txt
 # glibc gives large tensors back to the kernel after every step and asks for them anew; kept, with huge pages, a step on
 # a CPU takes half the time.
 TRAINING_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=500000000 THP_MEM_ALLOC_ENABLE=1
+# Hundreds of processes start and die in these tests, some by a clock: what fails on a busy machine has one more chance
+# and is listed as RERUN; what fails twice has failed.
+ONCE_MORE = --reruns 1 --reruns-delay 5 -r fEsxXR
 # Tests that need PyTorch skip in .venv and run in .venv-models.
 TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches --extended-regexp 'importorskip..(torch|ultralytics)' tests --include='test_*.py' --exclude-dir=training)
 
@@ -48,8 +51,8 @@ train: environment-models ## Train MODEL=detector|mask_rcnn|faster_rcnn|bisenet|
 
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test
-	.venv/bin/pytest
-	.venv-models/bin/python -m pytest $(TORCH_TESTS)
+	.venv/bin/pytest $(ONCE_MORE)
+	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
 .PHONY: lint
 lint: environment-dev ## ruff, mypy, buf
