@@ -10,11 +10,16 @@ OUT ?= out
 
 PYTHON ?= python3.11
 PIP := -m pip install --quiet --disable-pip-version-check
+# setuptools says at every editable installation that folders may be imported by their names.
+QUIETLY := PYTHONWARNINGS=ignore
 STAMPS := .cache/environments
 BARE := deploy/requirements-without-dependencies.txt
 # glibc gives large tensors back to the kernel after every step and asks for them anew; kept, with huge pages, a step on
 # a CPU takes half the time.
 TRAINING_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=500000000 THP_MEM_ALLOC_ENABLE=1
+# Hundreds of processes start and die in these tests, some by a clock: what fails on a busy machine has one more chance
+# and is listed as RERUN; what fails twice has failed.
+ONCE_MORE = --reruns 1 --reruns-delay 5 -r fEsxXR
 # Tests that need PyTorch skip in .venv and run in .venv-models.
 TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches --extended-regexp 'importorskip..(torch|ultralytics)' tests --include='test_*.py' --exclude-dir=training)
 
@@ -46,8 +51,8 @@ train: environment-models ## Train MODEL=detector|mask_rcnn|faster_rcnn|bisenet|
 
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test
-	.venv/bin/pytest
-	.venv-models/bin/python -m pytest $(TORCH_TESTS)
+	.venv/bin/pytest $(ONCE_MORE)
+	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
 .PHONY: lint
 lint: environment-dev ## ruff, mypy, buf
@@ -78,13 +83,13 @@ $(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/g
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv (half a minute the first time)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
-	@.venv/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
+	@$(QUIETLY) .venv/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@
 
 $(STAMPS)/dev: $(STAMPS)/runtime
 	@echo "installing the test tools"
-	@.venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
+	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
 	@npm install --silent --no-fund --no-audit --prefix .cache/buf @bufbuild/buf@1.75.0
 	@touch $@
 
@@ -94,13 +99,13 @@ $(STAMPS)/triton: deploy/triton-requirements.txt
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-triton"
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@.venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
+	@$(QUIETLY) .venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
 	@touch $@
 
 $(STAMPS)/models: pyproject.toml $(BARE)
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-models (a minute or two the first time, 6 GB)"
 	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
-	@.venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
-	@.venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@$(QUIETLY) .venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
+	@$(QUIETLY) .venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
 	@touch $@

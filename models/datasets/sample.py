@@ -78,7 +78,8 @@ class Sample:
     - ``masks``: bool [H, W] per segment, only where instances may overlap (COCO instances); otherwise a segment's mask
       is ``panoptic == id``.
     - ``semantic``: uint8 [H, W] of train ids, 255 is ignore; None where unknown.
-    - ``image_id`` is unique in the data set; ``video`` and ``frame_index`` place a frame in its sequence.
+    - ``image_id`` is unique in the data set; ``video`` and ``frame_index`` place a frame in its sequence, which shows
+      it ``seconds`` after its beginning; None where unknown.
     """
 
     image: NDArray[np.uint8]
@@ -90,6 +91,7 @@ class Sample:
     masks: tuple[NDArray[np.bool_], ...] | None = None
     video: str | None = None
     frame_index: int | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         where = f"sample {self.file_name!r}"

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from models.catalog.schema import CatalogError, Task
 from models.datasets.sample import DatasetError
-from models.evaluation.plan import Plan, load_plan
+from models.evaluation.plan import Plan, Whole, load_plan
 from models.evaluation.result import EvaluationError
 
 console = Console()
@@ -100,12 +100,13 @@ def _addresses(plan: Plan, gateway: str | None, tasks: list[str]) -> dict[str, l
         if name not in get_args(Task) or not address:
             raise _UsageError(f"--task: expected one of {', '.join(get_args(Task))}, then =HOST:PORT; found {option!r}")
         addresses[name].append(address)
-    if gateway is not None:
-        addresses["system"].append(gateway)
     planned = {step.subject for step in plan.steps}
+    if gateway is not None:
+        addresses |= {subject: [gateway] for subject in planned.intersection(get_args(Whole)) or {"system"}}
     for subject in sorted(addresses.keys() - planned):
         console.print(f"{subject}: plan {plan.name!r} has no data set for it")
     if not planned & addresses.keys():
-        known = ", ".join("--gateway" if subject == "system" else f"--task {subject}=…" for subject in sorted(planned))
+        options = ("--gateway" if step.of_whole else f"--task {step.subject}=…" for step in plan.steps)
+        known = ", ".join(dict.fromkeys(options))
         raise _UsageError(f"plan {plan.name!r}: expected one or more of {known}; found none of them")
     return addresses

@@ -14,13 +14,17 @@ from models.datasets.scenes import SceneDataset
 SCENE_TEST_SEEDS = range(200_000, 200_020)
 """Scenes of the test split; training and validation stay below."""
 
+SCENE_TEST_SEQUENCE_SEEDS = range(200_100, 200_102)
+"""Scenes of which whole sequences are tested."""
+
 _COCO = "coco_val2017_100"
 
 
 def open_dataset(name: str) -> Dataset:
     """Return a data set by name.
 
-    `scenes_test`: unseen procedural scenes, two frames of each, of both worlds. `coco_val2017_60_instances`,
+    `scenes_test`: unseen procedural scenes, two frames of each, of both worlds. `scenes_test_sequences`: three seconds
+    of other unseen scenes, two of each world, at 12.5 frames a second. `coco_val2017_60_instances`,
     `coco_val2017_60_panoptic`: the sixty photos of COCO val2017 in $PERCEPTION_DATA; detection truth is made from the
     panoptic labels. `camvid_val`: CamVid's sequence 0016E5 in the same place.
 
@@ -34,6 +38,10 @@ def open_dataset(name: str) -> Dataset:
 
 def _scenes() -> Dataset:
     return SceneDataset(SCENE_TEST_SEEDS, frames=2)
+
+
+def _scene_sequences() -> Dataset:
+    return SceneDataset(SCENE_TEST_SEQUENCE_SEEDS, frames=40, stride=2)
 
 
 def _coco_instances() -> Dataset:
@@ -59,6 +67,7 @@ def _data() -> Path:
 
 _DATASETS: dict[str, Callable[[], Dataset]] = {
     "scenes_test": _scenes,
+    "scenes_test_sequences": _scene_sequences,
     "coco_val2017_60_instances": _coco_instances,
     "coco_val2017_60_panoptic": _coco_panoptic,
     "camvid_val": _camvid,

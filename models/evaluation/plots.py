@@ -1,4 +1,4 @@
-"""Confusion matrices and precision-recall curves as pictures."""
+"""Confusion matrices, precision-recall curves and identities over time as pictures."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from models.evaluation.average_precision import PrecisionRecall
 from models.evaluation.confusion import Confusion
 from models.evaluation.result import Evaluation
+from models.evaluation.timeline import MISSED, Timeline
 
 _DPI = 110
+_IDENTITY_COLOURS = np.delete(colormaps["tab10"](range(10)), 7, axis=0)[:, :3]  # without its grey
 _LARGEST_WITH_NUMBERS = 25
 """A matrix of more classes has no numbers in its cells, and smaller ones."""
 
@@ -48,6 +51,25 @@ def write_precision_recall(evaluations: Sequence[Evaluation], path: Path) -> boo
     return True
 
 
+def write_tracks(evaluations: Sequence[Evaluation], path: Path) -> bool:
+    """Draw who each true thing was taken for, frame by frame: every film in a column of its own, with the tracker above
+    and without it below; returns whether there is any.
+    """
+    films = [(each, film) for each in evaluations for film in each.findings.timelines]
+    if not films:
+        return False
+    height = 0.8 + 0.14 * max(len(film.tracked.categories) for _, film in films)
+    figure = Figure(figsize=(4.8 * len(films), 2 * height), dpi=_DPI, layout="constrained")
+    for columns, (evaluation, film) in zip(figure.subplots(2, len(films), squeeze=False).T, films, strict=True):
+        for axes, drawn, which in zip(columns, (film.tracked, film.untracked), ("with", "without"), strict=True):
+            _draw_timeline(axes, drawn)
+            axes.set_title(
+                f"{evaluation.title}, {film.name}\n{which} tracker: {drawn.switches.sum()} switches", fontsize=9
+            )
+    figure.savefig(path)
+    return True
+
+
 def _inches(confusion: Confusion) -> float:
     size = len(confusion.labels)
     return 3.0 + size * (0.36 if size <= _LARGEST_WITH_NUMBERS else 0.16)
@@ -74,3 +96,18 @@ def _draw_curve(axes: Axes, curve: PrecisionRecall) -> None:
     axes.set(xlabel="recall", ylabel="precision (mean of categories)", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
+
+
+def _draw_timeline(axes: Axes, drawn: Timeline) -> None:
+    """A row for each true thing, a colour for each identity; grey where it was missed, a mark where it was switched."""
+    picture = np.ones((*drawn.identities.shape, 3))
+    picture[drawn.identities == MISSED] = 0.85
+    found = drawn.identities > MISSED
+    # In the order of their numbers, neighbours in unlike colours.
+    _, order = np.unique(drawn.identities[found], return_inverse=True)
+    picture[found] = _IDENTITY_COLOURS[order % len(_IDENTITY_COLOURS)]
+    axes.imshow(picture, aspect="auto", interpolation="nearest")
+    things, frames = drawn.switches.nonzero()
+    axes.vlines(frames - 0.5, things - 0.5, things + 0.5, colors="black", linewidth=1.5)
+    axes.set(xlabel="frame (grey: missed, bar: another identity)")
+    axes.set_yticks(range(len(drawn.categories)), drawn.categories, fontsize=6)

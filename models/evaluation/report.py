@@ -11,21 +11,21 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from models.evaluation.plots import write_confusion, write_precision_recall
+from models.evaluation.plots import write_confusion, write_precision_recall, write_tracks
 from models.evaluation.result import Evaluation
 
 METRICS, REPORT = "metrics.json", "report.md"
-CONFUSION, PRECISION_RECALL = "confusion.png", "precision_recall.png"
+CONFUSION, PRECISION_RECALL, TRACKS = "confusion.png", "precision_recall.png", "tracks.png"
 
 
 def clear_report(folder: Path) -> None:
     """Remove what an earlier run wrote, so that one that fails leaves no results that look like its own."""
-    for name in (METRICS, REPORT, CONFUSION, PRECISION_RECALL):
+    for name in (METRICS, REPORT, CONFUSION, PRECISION_RECALL, TRACKS):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_report(profile: str, evaluations: Sequence[Evaluation], folder: Path) -> None:
-    """Write `metrics.json`, `report.md`, and `confusion.png` and `precision_recall.png` where there are any."""
+    """Write `metrics.json`, `report.md`, and those plots for which there is something to draw."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).write_text(json.dumps(_as_json(profile, evaluations), indent=2) + "\n", encoding="utf-8")
     plots = {}
@@ -33,6 +33,8 @@ def write_report(profile: str, evaluations: Sequence[Evaluation], folder: Path) 
         plots["Confusion matrices"] = CONFUSION
     if write_precision_recall(evaluations, folder / PRECISION_RECALL):
         plots["Precision and recall"] = PRECISION_RECALL
+    if write_tracks(evaluations, folder / TRACKS):
+        plots["Identities over time"] = TRACKS
     (folder / REPORT).write_text(_as_markdown(profile, evaluations, plots), encoding="utf-8")
 
 
@@ -53,7 +55,7 @@ def _metrics_table(evaluation: Evaluation) -> Table:
 
 
 def _rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
-    """Metric, value, expectation and verdict of each metric, and of each that is expected and missing."""
+    """Metric, value, expectation and verdict of each metric and count, and of each that is expected and missing."""
     verdicts = {verdict.expectation.metric: verdict for verdict in evaluation.verdicts}
     rows = []
     for metric in dict.fromkeys([*evaluation.findings.metrics, *verdicts]):
@@ -63,7 +65,7 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, str, str, str]]:
         judged = "-" if verdict is None else "ok" if verdict.passed else "worse"
         measured = "missing" if value is None else "nothing to measure" if isnan(value) else f"{value:.4f}"
         rows.append((metric, measured, expected, judged))
-    return rows
+    return rows + [(name, str(count), "-", "-") for name, count in evaluation.findings.counts.items()]
 
 
 def _as_json(profile: str, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def _as_json(profile: str, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
                 "frames": each.frames,
                 "notes": list(each.findings.notes),
                 "metrics": {name: _number(value) for name, value in each.findings.metrics.items()},
+                "counts": each.findings.counts,
                 "expectations": [
                     {
                         "metric": verdict.expectation.metric,
@@ -119,6 +122,8 @@ def _as_markdown(profile: str, evaluations: Sequence[Evaluation], plots: dict[st
         *(f"- {each.title} on {each.dataset}: {note}." for each in evaluations for note in each.findings.notes),
     ]
     lines += ["", "mAP is the mean over IoU 0.50 to 0.95 and over categories, as COCO has it."]
+    if TRACKS in plots.values():
+        lines += ["", "Without the tracker, the identities are the numbers of the segments in each frame by itself."]
     for title, name in plots.items():
         lines += ["", f"## {title}", "", f"![{title}]({name})"]
     for each in evaluations:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from models.evaluation.average_precision import PrecisionRecall
 from models.evaluation.confusion import Confusion
+
+if TYPE_CHECKING:  # `--help` needs no part of the library that measures tracking
+    from models.evaluation.timeline import FilmTimelines
 
 
 class EvaluationError(RuntimeError):
@@ -54,8 +58,8 @@ class Findings:
     """What a scorer measured.
 
     metrics: 0..1, best 1; NaN where there was nothing to measure. by_category: metric by category and name.
-    frame_scores: by image id, 0..1, how good each picture's answer is, to find the worst. confusion, curves: for the
-    plots. notes: what a reader must know.
+    frame_scores: by image id, 0..1, how good each picture's answer is, to find the worst. counts: what is told beside
+    the metrics and not judged. confusion, curves, timelines: for the plots. notes: what a reader must know.
     """
 
     metrics: dict[str, float]
@@ -63,12 +67,14 @@ class Findings:
     frame_scores: dict[int, float]
     confusion: Confusion | None = None
     curves: tuple[PrecisionRecall, ...] = ()
+    timelines: tuple[FilmTimelines, ...] = ()
+    counts: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One subject on one data set. subject: a task, or `system`. model: its catalogue entry; empty for the system."""
+    """One subject on one data set. subject: as the plan says. model: its catalogue entry; empty for the whole."""
 
     subject: str
     model: str

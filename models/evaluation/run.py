@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 
 from models.catalog.schema import CATALOG
-from models.datasets.sample import Dataset, Sample
+from models.datasets.sample import Dataset
 from models.evaluation.datasets import open_dataset
 from models.evaluation.overlays import side_by_side
 from models.evaluation.plan import Plan, Step, expectations_of
@@ -23,11 +21,10 @@ from models.evaluation.subjects import (
     SemanticSegmentationSubject,
     Subject,
     SystemSubject,
+    TrackingSubject,
 )
 
 WORST_FRAMES = 10
-IN_FLIGHT = 4
-"""Requests on their way at once."""
 
 Addresses = Mapping[str, Sequence[str]]
 """Where each subject of a plan answers, "host:port"; several models of one task are measured one after the other."""
@@ -41,6 +38,7 @@ _SUBJECTS: dict[str, Callable[[str, Dataset], Subject[Any]]] = {
     "semantic_segmentation": SemanticSegmentationSubject,
     "classification": ClassificationSubject,
     "system": SystemSubject,
+    "tracking": TrackingSubject,
 }
 
 
@@ -81,7 +79,7 @@ def _measure(
     title = f"{step.subject} {subject.model}".strip()
     positions: dict[int, int] = {}
     progress(title, 0, len(dataset))
-    for position, (sample, answer) in enumerate(_answers(subject, dataset)):
+    for position, (sample, answer) in enumerate(subject.answers(dataset)):
         subject.add(sample, answer)
         positions[sample.image_id] = position
         progress(title, position + 1, len(dataset))
@@ -96,17 +94,3 @@ def _measure(
         cv2.imwrite(str(worst / f"{name.replace('/', '-')}.jpg"), picture)
     verdicts = judge(expectations, findings.metrics)
     return Evaluation(step.subject, subject.model, step.dataset, len(dataset), findings, verdicts)
-
-
-def _answers(subject: Subject[Any], dataset: Dataset) -> Iterator[tuple[Sample, Any]]:
-    """Samples in their order with their answers, some requests ahead."""
-    waiting: deque[tuple[Sample, Future[Any]]] = deque()
-    with ThreadPoolExecutor(IN_FLIGHT) as pool:
-        for index in range(len(dataset)):
-            sample = dataset[index]
-            waiting.append((sample, pool.submit(subject.ask, sample)))
-            if len(waiting) > IN_FLIGHT:
-                first, answer = waiting.popleft()
-                yield first, answer.result()
-        for first, answer in waiting:
-            yield first, answer.result()

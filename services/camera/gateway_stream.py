@@ -27,6 +27,8 @@ _ANSWER_SECONDS = 30.0
 _CHECK_SECONDS = 1.0
 _UNHURRIED_SECONDS = 30.0
 """Deadline of a source whose every frame is wanted, where its settings name none."""
+_UNHURRIED_IN_FLIGHT = 2
+"""Frames at work of such a source, likewise: of a live one the gateway knows best."""
 _FIRST_RETRY_SECONDS = 0.25
 _MAX_RETRY_SECONDS = 5.0
 
@@ -76,7 +78,8 @@ class GatewayStream:
         self._answered = answered
         self._backoff = Backoff(_FIRST_RETRY_SECONDS, _MAX_RETRY_SECONDS, random)
         self._is_lossless = settings.capture_options().is_lossless
-        self._most_unanswered = settings.stream.max_in_flight if self._is_lossless else MAX_UNANSWERED
+        self._max_in_flight = settings.stream.max_in_flight or (_UNHURRIED_IN_FLIGHT if self._is_lossless else 0)
+        self._most_unanswered = self._max_in_flight if self._is_lossless else MAX_UNANSWERED
         self._unanswered: dict[int, SentFrame] = {}
         self._has_room = asyncio.Event()
         self._sequence = 0
@@ -177,7 +180,7 @@ class GatewayStream:
 
     def _request(self, sent: SentFrame, *, is_first: bool) -> perception_pb2.PerceiveStreamRequest:
         header = sent.frame.header
-        return perception_pb2.PerceiveStreamRequest(
+        request = perception_pb2.PerceiveStreamRequest(
             sequence=sent.sequence,
             capture_time=timestamp(header.capture_time),
             frame=perception_pb2.PerceiveRequest(
@@ -186,12 +189,15 @@ class GatewayStream:
             options=self._options() if is_first else None,
             reset_tracks=header.is_cut,
         )
+        if header.position is not None:
+            request.position.FromNanoseconds(round(header.position * 1e9))
+        return request
 
     def _options(self) -> perception_pb2.StreamOptions:
         stream = self._settings.stream
         options = perception_pb2.StreamOptions(
             camera=self._settings.name,
-            max_in_flight=stream.max_in_flight,
+            max_in_flight=self._max_in_flight,
             priority=f"PRIORITY_{stream.priority.upper()}",
             track=stream.track,
             resume_after=self._last_answered,

@@ -37,7 +37,7 @@ class StreamSettings(_Part):
     """How the gateway is to treat a camera's stream (see StreamOptions in protos/perception/v1/perception.proto)."""
 
     deadline_seconds: float | None = Field(default=None, ge=0.001, allow_inf_nan=False)
-    max_in_flight: int = Field(default=2, ge=1, le=1000)
+    max_in_flight: int | None = Field(default=None, ge=1, le=1000)
     priority: Literal["high", "normal", "low"] = "normal"
     track: bool = True
 

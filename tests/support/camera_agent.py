@@ -95,6 +95,14 @@ class AgentProcess:
             if "camera" in sample.labels
         }
 
+    def states_in_metrics(self, name: str = "gate") -> list[str]:
+        """The states that its metrics say a camera is in; one, if they are right."""
+        return [
+            state
+            for (metric, camera, state), value in self.metrics().items()
+            if (metric, camera, value) == ("perception_camera_state", name, 1)
+        ]
+
     def resident_megabytes(self) -> float:
         return resident_megabytes(self.process.pid)
 

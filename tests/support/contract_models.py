@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ LABELS: dict[str, tuple[str, ...]] = {
 }
 MAX_DETECTIONS = 4
 MASK_SIZE = 7
+_THROTTLED = Path(__file__).with_name("throttled_detection.py")
 
 _DETECTION_OUTPUTS = {
     "num_detections": ("INT32", (1,)),
@@ -254,6 +256,16 @@ def write_model(
     (folder / "config.pbtxt").write_text(text)
     onnx.save(model(task, height, width, batch=batch, burden=burden, limit=limit), folder / str(version) / "model.onnx")
     return folder
+
+
+def write_throttled_model(repository: Path, seconds: float, name: str = "detection") -> None:
+    """Writes a detection model for Triton that sleeps so many seconds over every picture, and takes one at a time."""
+    version = repository / name / "1"
+    version.mkdir(parents=True)
+    text = configuration("detection", batch=False, name=name, parameters={"seconds": str(seconds)})
+    text = text.replace('"onnxruntime"', '"python"').replace('"model.onnx"', '"model.py"')
+    (version.parent / "config.pbtxt").write_text(text)
+    shutil.copy(_THROTTLED, version / "model.py")
 
 
 def write_repository(path: Path) -> Path:

@@ -1,7 +1,8 @@
 """Detection by the rule of `contract_models`, as a model of Triton's python backend that takes its time.
 
-Triton runs this file; `throttled_triton` puts it into a repository. One picture at a time, each takes the seconds of
-the parameter `seconds`, in which the processor is free: the pace is the same on a slow machine and on a fast one.
+Triton runs this file; `contract_models.write_throttled_model` puts it into a repository. One picture at a time, each
+takes the seconds of the parameter `seconds`, in which the processor is free: the pace is the same on a slow machine and
+on a fast one.
 """
 
 from __future__ import annotations

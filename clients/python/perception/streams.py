@@ -22,13 +22,16 @@ class Frame:
 
     image: path, encoded bytes, or RGB uint8 [H, W, 3]. sequence: its number, greater than that of the frame before; the
     next one where none is given. captured: when it was taken, in seconds since 1970; now where it is not given.
-    reset_tracks: forget all tracks before this frame, after a cut say; a new epoch begins.
+    reset_tracks: forget all tracks before this frame, after a cut say; a new epoch begins. position: its place on the
+    source's own clock, in seconds; where it is given, tracks move by it and not by `captured`: for films that are not
+    played at their own pace.
     """
 
     image: ImageLike
     sequence: int | None = None
     captured: float | None = None
     reset_tracks: bool = False
+    position: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Conversation:
         )
         captured = time.time() if frame.captured is None else frame.captured
         request.capture_time.FromNanoseconds(round(captured * 1e9))
+        if frame.position is not None:
+            request.position.FromNanoseconds(round(frame.position * 1e9))
         self._first = False
         self._pictures[self._last] = frame.image
         return request

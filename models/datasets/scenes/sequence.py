@@ -16,7 +16,7 @@ from models.datasets.scenes.canvas import FIRST_THING_ID, thing_id
 from models.datasets.scenes.categories import CATEGORIES, TRAIN_IDS
 from models.datasets.scenes.line import LineWorld
 from models.datasets.scenes.street import StreetWorld
-from models.datasets.scenes.world import SMALLEST_LABELLED, Frame, Thing, World, size_factor
+from models.datasets.scenes.world import FRAMES_PER_SECOND, SMALLEST_LABELLED, Frame, Thing, World, size_factor
 
 ID_COUNT = 1 << 16
 """Segment ids are 16 bits wide while painting."""
@@ -69,6 +69,7 @@ class SceneSequence(Sequence[Sample]):
             semantic=semantic,
             video=self.name,
             frame_index=index,
+            seconds=index / FRAMES_PER_SECOND,
         )
 
 

@@ -5,6 +5,7 @@ from models.evaluation.subjects.objects import DetectionSubject, InstanceSegment
 from models.evaluation.subjects.semantic_segmentation import SemanticSegmentationSubject
 from models.evaluation.subjects.subject import Subject
 from models.evaluation.subjects.system import SystemSubject
+from models.evaluation.subjects.tracking import TrackingSubject
 
 __all__ = [
     "ClassificationSubject",
@@ -13,4 +14,5 @@ __all__ = [
     "SemanticSegmentationSubject",
     "Subject",
     "SystemSubject",
+    "TrackingSubject",
 ]

@@ -14,6 +14,7 @@ from models.evaluation.confusion import Confusion, top_k_accuracy
 from models.evaluation.overlays import Picture, draw_objects
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
+from models.evaluation.subjects.subject import Subject
 
 TOP_K = 5
 
@@ -21,7 +22,7 @@ Ranking = list[list[str]]
 """For every region of a picture the likeliest labels, best first."""
 
 
-class ClassificationSubject:
+class ClassificationSubject(Subject[Ranking]):
     """The classification service at `address`, asked about the true boxes of objects whose attribute it knows."""
 
     def __init__(self, address: str, dataset: Dataset) -> None:

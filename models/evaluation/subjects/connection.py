@@ -1,4 +1,4 @@
-"""A connection to a task service."""
+"""Connections to a task service and to a gateway."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import grpc
+from perception import PerceptionClient, PerceptionError, Scene
+from perception.scene import task_name
 from perception.v1 import model_pb2, model_pb2_grpc, task_pb2
 
 from models.evaluation.result import EvaluationError
@@ -46,3 +48,34 @@ class TaskConnection:
             return method(request, timeout=CALL_SECONDS)
         except grpc.RpcError as error:
             raise EvaluationError(f"{self.task} at {self.address}: {error.code().name}: {error.details()}") from error
+
+
+class GatewayConnection:
+    """A connection to a gateway, safe to share between threads.
+
+    client: calls it. tasks: those of the system by name. categories: those of its taxonomy.
+
+    Raises:
+        EvaluationError: nothing answers there, or a task of the system is not ready.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.client = PerceptionClient(address)
+        try:
+            described = self.client.describe()
+        except PerceptionError as error:
+            raise EvaluationError(f"gateway at {address}: {error.code.name}: {error}") from error
+        self.tasks = {task_name(task.task): task for task in described.tasks}
+        self.categories = tuple(described.categories)
+        for name, task in self.tasks.items():
+            if not task.ready:
+                raise EvaluationError(f"gateway at {address}: {name} is not ready: {task.reason}")
+
+
+def failed_tasks(scene: Scene) -> str:
+    """Why a scene is not what the system can do: its tasks that failed, each with its reason; empty where none did."""
+    return ", ".join(
+        f"{task} {status.state}: {status.reason}"
+        for task, status in scene.task_status.items()
+        if status.state not in ("OK", "SKIPPED")
+    )

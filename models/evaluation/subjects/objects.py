@@ -26,6 +26,7 @@ from models.evaluation.average_precision import (
 from models.evaluation.overlays import Picture, draw_objects
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
+from models.evaluation.subjects.subject import Subject
 
 SCORE_THRESHOLD = 0.001
 """Average precision needs the whole ranking, down to objects that nobody would draw."""
@@ -33,7 +34,7 @@ SCORE_THRESHOLD = 0.001
 Objects = list[CocoObject]
 
 
-class _ObjectSubject:
+class _ObjectSubject(Subject[Objects]):
     """What both tasks share. kinds: by what objects are compared."""
 
     kinds: tuple[Kind, ...]

@@ -12,12 +12,13 @@ from models.evaluation.confusion import Confusion
 from models.evaluation.overlays import Picture, draw_classes
 from models.evaluation.result import Findings
 from models.evaluation.subjects.connection import TaskConnection
+from models.evaluation.subjects.subject import Subject
 
 ClassIds = NDArray[np.uint8]
 """uint8 [H, W]: position of the class among the data set's categories, their number for none of them."""
 
 
-class SemanticSegmentationSubject:
+class SemanticSegmentationSubject(Subject[ClassIds]):
     """The semantic segmentation service at `address`; its labels are matched to the data set's categories by name."""
 
     def __init__(self, address: str, dataset: Dataset) -> None:

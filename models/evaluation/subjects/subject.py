@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
-from models.datasets.sample import Sample
+from models.datasets.sample import Dataset, Sample
 from models.evaluation.overlays import Picture
 from models.evaluation.result import Findings
+
+IN_FLIGHT = 4
+"""Requests on their way at once."""
 
 Answer = TypeVar("Answer")
 
@@ -23,12 +29,25 @@ class Subject(Protocol[Answer]):
         """Send the sample's picture. Called from several threads. Raises `EvaluationError` where no answer comes."""
         ...
 
+    def answers(self, dataset: Dataset) -> Iterator[tuple[Sample, Answer]]:
+        """All samples in their order with their answers, some requests ahead."""
+        waiting: deque[tuple[Sample, Future[Answer]]] = deque()
+        with ThreadPoolExecutor(IN_FLIGHT) as pool:
+            for index in range(len(dataset)):
+                sample = dataset[index]
+                waiting.append((sample, pool.submit(self.ask, sample)))
+                if len(waiting) > IN_FLIGHT:
+                    first, answer = waiting.popleft()
+                    yield first, answer.result()
+            for first, answer in waiting:
+                yield first, answer.result()
+
     def add(self, sample: Sample, answer: Answer) -> None:
         """Compare an answer with the truth. Called from one thread."""
         ...
 
     def findings(self) -> Findings:
-        """What all samples together show."""
+        """What all samples together show. Raises `EvaluationError` where they were not all answered."""
         ...
 
     def draw(self, sample: Sample, answer: Answer) -> tuple[Picture, Picture]:

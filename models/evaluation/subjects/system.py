@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from perception import Panoptic, PerceptionClient, PerceptionError, Scene
+from perception import Panoptic, PerceptionError, Scene
 from perception import Segment as FoundSegment
 from perception.convert import color_from_integer
 from perception.drawing import draw_panoptic
-from perception.scene import task_name
 
 from models.datasets.sample import Dataset, DatasetError, Sample
 from models.evaluation.confusion import Confusion
 from models.evaluation.overlays import Picture, truth_scene
 from models.evaluation.panoptic_quality import Comparison, Labelling, Tally, compare
 from models.evaluation.result import EvaluationError, Findings
-from models.evaluation.subjects.connection import CALL_SECONDS
+from models.evaluation.subjects.connection import CALL_SECONDS, GatewayConnection, failed_tasks
+from models.evaluation.subjects.subject import Subject
 
 
-class SystemSubject:
+class SystemSubject(Subject[Scene]):
     """The gateway at `address`, with the thresholds that its callers get when they say nothing.
 
     Categories are matched by name. Judged are those that the data set and the system's taxonomy share; stuff only where
@@ -30,17 +30,10 @@ class SystemSubject:
     model = ""
 
     def __init__(self, address: str, dataset: Dataset) -> None:
-        self._client = PerceptionClient(address)
-        try:
-            described = self._client.describe()
-        except PerceptionError as error:
-            raise EvaluationError(f"gateway at {address}: {error.code.name}: {error}") from error
-        self._tasks = {task_name(task.task): task for task in described.tasks}
-        for name, task in self._tasks.items():
-            if not task.ready:
-                raise EvaluationError(f"gateway at {address}: {name} is not ready: {task.reason}")
+        gateway = GatewayConnection(address)
+        self._client, self._tasks = gateway.client, gateway.tasks
         self._categories = dataset.categories
-        known = {category.name: color_from_integer(category.color) for category in described.categories}
+        known = {category.name: color_from_integer(category.color) for category in gateway.categories}
         self._colours = {category.name: known.get(category.name, category.colour) for category in dataset.categories}
         own = [category.name for category in dataset.categories]
         self._index = {name: index for index, name in enumerate([*own, *sorted(set(known).difference(own))])}
@@ -59,9 +52,8 @@ class SystemSubject:
             scene = self._client.perceive(sample.image, timeout=CALL_SECONDS)
         except PerceptionError as error:
             raise EvaluationError(f"{sample.file_name}: {error.code.name}: {error}") from error
-        for task, status in scene.task_status.items():
-            if status.state not in ("OK", "SKIPPED"):
-                raise EvaluationError(f"{sample.file_name}: {task} {status.state}: {status.reason}")
+        if failed := failed_tasks(scene):
+            raise EvaluationError(f"{sample.file_name}: {failed}")
         return scene
 
     def add(self, sample: Sample, answer: Scene) -> None:

@@ -63,7 +63,7 @@ def _report(capture: Capture, options: CaptureOptions, *, wants_frame: bool) -> 
     except SourceError:
         capture.count_broken()
         return capture.report(), b""
-    header = FrameHeader(taken.capture_time, taken.clock, jpeg.height, jpeg.width, taken.is_cut)
+    header = FrameHeader(taken.capture_time, taken.clock, jpeg.height, jpeg.width, taken.is_cut, taken.position)
     return capture.report(header), jpeg.data
 
 

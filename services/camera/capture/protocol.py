@@ -21,6 +21,7 @@ class FrameHeader:
 
     capture_time: seconds since 1970. clock: what that rests on (see `CaptureClock`); "played" for a file, whose frames
     are taken when they are played. height, width: pixels of the JPEG. is_cut: a file has started again before it.
+    position: seconds on the file's own clock, where it is not played at its own pace.
     """
 
     capture_time: float
@@ -28,6 +29,7 @@ class FrameHeader:
     height: int
     width: int
     is_cut: bool
+    position: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,16 @@ from services.camera.capture.readers import RawFrame, SourceInfo, read_frames
 
 @dataclass(frozen=True)
 class Taken:
-    """A frame and when it was taken, in seconds since 1970."""
+    """A frame and when it was taken, in seconds since 1970.
+
+    position: seconds on the source's own clock, where that is not the pace at which it is read.
+    """
 
     picture: Picture
     capture_time: float
     clock: Clock
     is_cut: bool
+    position: float | None = None
 
 
 class _Stopped(Exception):
@@ -140,7 +144,8 @@ class Capture:
             return Taken(frame.picture, capture_time, of_clock, is_cut)
         if self._options.is_paced:
             pace.wait_for(frame.position or 0.0)
-        return Taken(frame.picture, time.time(), "played", is_cut)
+            return Taken(frame.picture, time.time(), "played", is_cut)
+        return Taken(frame.picture, time.time(), "played", is_cut, frame.position)
 
     def _put(self, taken: Taken) -> None:
         with self._changed:

@@ -22,7 +22,9 @@ _KEY_FRAME_EVERY = 50
 
 
 class AnnotatedVideo:
-    """H.264 in MP4, each frame at its capture time. Frames without a scene are left out.
+    """H.264 in MP4, each frame at its capture time, or at its place in a film that is not played at its own pace.
+
+    Frames without a scene are left out.
 
     The first picture settles the size; pictures of another one, after a camera was set anew, are scaled to it.
     """
@@ -39,16 +41,19 @@ class AnnotatedVideo:
         if not answer.HasField("scene"):
             return
         picture = Scene.from_message(answer.scene, sent.frame.jpeg).draw()
-        capture_time = sent.frame.header.capture_time
+        header = sent.frame.header
+        seconds = header.capture_time if header.position is None else header.position
         if self._stream is None:
             # H.264 halves the colour planes, so both sides must be even.
             self._stream = self._open(*(max(2, side - side % 2) for side in picture.shape[:2]))
-            self._start = capture_time
+            self._start = seconds
+        elif header.position is not None and header.is_cut:  # the film has started again
+            self._start = seconds - float((self._last + 1) * _TIME_BASE)
         width, height = self._stream.width, self._stream.height
         if abs(picture.shape[0] - height) > 1 or abs(picture.shape[1] - width) > 1:
             picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
-        self._last = max(self._last + 1, round((capture_time - self._start) / _TIME_BASE))
+        self._last = max(self._last + 1, round((seconds - self._start) / _TIME_BASE))
         frame.pts, frame.time_base = self._last, _TIME_BASE
         self._container.mux(self._stream.encode(frame))
 

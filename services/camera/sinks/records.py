@@ -18,6 +18,7 @@ def to_record(camera: str, answer: perception_pb2.PerceiveStreamResponse, sent: 
         "sequence": answer.sequence,
         "capture_time": datetime.fromtimestamp(sent.frame.header.capture_time, UTC).isoformat(timespec="milliseconds"),
         "clock": sent.frame.header.clock,
+        "position_seconds": sent.frame.header.position,
         "result": answer.WhichOneof("result") or "none",
         "epoch": answer.epoch,
         "age_seconds": answer.age_microseconds / 1e6,

@@ -17,24 +17,26 @@ _UNHURRIED_SHARE = 0.1
 class Stamp:
     """What is known of a frame besides its picture.
 
-    captured: when, on this process's monotonic clock. capture_seconds: the same in seconds since 1970.
+    captured: when, on this process's monotonic clock. track_seconds: the time by which tracks move, on a clock of the
+    sender's.
     """
 
     sequence: int
     captured: float
-    capture_seconds: float
+    track_seconds: float
     reset_tracks: bool
 
     @classmethod
     def of(cls, request: perception_pb2.PerceiveStreamRequest) -> Stamp:
         """The stamp of a request that arrives now; a capture time that is missing or in the future is now."""
-        now, capture_seconds = time.monotonic(), time.time()
-        captured = now
+        captured, track_seconds = time.monotonic(), time.time()
         if request.HasField("capture_time"):
             told = request.capture_time.seconds + request.capture_time.nanos / 1e9
-            captured -= max(0.0, capture_seconds - told)
-            capture_seconds = min(capture_seconds, told)
-        return cls(request.sequence, captured, capture_seconds, request.reset_tracks)
+            captured -= max(0.0, track_seconds - told)
+            track_seconds = min(track_seconds, told)
+        if request.HasField("position"):
+            track_seconds = request.position.seconds + request.position.nanos / 1e9
+        return cls(request.sequence, captured, track_seconds, request.reset_tracks)
 
     @property
     def age(self) -> float:

@@ -39,13 +39,13 @@ class Identity:
             self._tracker = ByteTracker()
         self.epoch = self._epochs.next()
 
-    async def follow(self, scene: perception_pb2.PerceiveResponse, capture_seconds: float) -> None:
-        """Writes the track of every thing into the scene. Scenes must come in the order of their capture."""
+    async def follow(self, scene: perception_pb2.PerceiveResponse, seconds: float) -> None:
+        """Writes the track of every thing into the scene; scenes come in the order of their capture."""
         if self._tracker is not None:
-            await asyncio.to_thread(_write_tracks, self._tracker, scene, capture_seconds)
+            await asyncio.to_thread(_write_tracks, self._tracker, scene, seconds)
 
 
-def _write_tracks(tracker: Tracker, scene: perception_pb2.PerceiveResponse, capture_seconds: float) -> None:
+def _write_tracks(tracker: Tracker, scene: perception_pb2.PerceiveResponse, seconds: float) -> None:
     things = [segment for segment in scene.panoptic.segments if segment.is_thing]
     tracks = tracker.update(
         [
@@ -56,7 +56,7 @@ def _write_tracks(tracker: Tracker, scene: perception_pb2.PerceiveResponse, capt
             )
             for thing in things
         ],
-        capture_seconds,
+        seconds,
     )
     for thing, track in zip(things, tracks, strict=True):
         if track is not None:

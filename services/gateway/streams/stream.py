@@ -207,7 +207,7 @@ class Stream:
         if stamp.reset_tracks:
             self._identity.reset()
         if response.HasField("scene"):
-            await self._identity.follow(response.scene, stamp.capture_seconds)
+            await self._identity.follow(response.scene, stamp.track_seconds)
             metrics.STREAM_ANSWER_AGE.observe(stamp.age)
         response.epoch = self._identity.epoch
         response.age_microseconds = stamp.age_microseconds

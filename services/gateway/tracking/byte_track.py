@@ -26,7 +26,8 @@ _CONFIDENT_SCORE = 0.5
 """From here on an observation begins a track and is the first to be matched; one below only continues a track."""
 
 _SHORTEST_STEP_SECONDS = 1e-3
-"""Time that passes at least between two frames, whatever the sender's clock says."""
+_LONGEST_STEP_SECONDS = 10.0
+"""Time that passes between two frames, whatever the sender's clock says; after the longest, all is forgotten."""
 
 _UNKNOWN = -1
 """The library's id for a thing that it has not seen often enough to name."""
@@ -42,10 +43,14 @@ class ByteTracker:
         self._categories: dict[int, _Category] = {}
         self._ids = count(1)
         self._now = 0.0
+        self._last_seconds: float | None = None
 
     def update(self, observations: Sequence[Observation], seconds: float) -> list[Track | None]:
         """See `Tracker.update`."""
-        before, self._now = self._now, max(seconds, self._now + _SHORTEST_STEP_SECONDS)
+        before = self._now
+        step = 0.0 if self._last_seconds is None else seconds - self._last_seconds
+        self._now += min(max(step, _SHORTEST_STEP_SECONDS), _LONGEST_STEP_SECONDS)
+        self._last_seconds = seconds
         tracks: list[Track | None] = [None] * len(observations)
         for category_id in sorted({seen.category_id for seen in observations} | self._categories.keys()):
             indices = [index for index, seen in enumerate(observations) if seen.category_id == category_id]

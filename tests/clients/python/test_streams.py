@@ -61,7 +61,7 @@ async def test_a_stream_says_what_it_was_told(gateway: Gateway, stream: Stream) 
         answer
         async for answer in stream(
             gateway.address,
-            [b"one", Frame(b"two", sequence=9, captured=12.5, reset_tracks=True), b"three"],
+            [b"one", Frame(b"two", sequence=9, captured=12.5, reset_tracks=True, position=0.04), b"three"],
             camera="gate",
             deadline=0.25,
             max_in_flight=3,
@@ -94,6 +94,8 @@ async def test_a_stream_says_what_it_was_told(gateway: Gateway, stream: Stream) 
     assert second.frame.resolution == geometry_pb2.RESOLUTION_MODEL
     assert abs(first.capture_time.ToNanoseconds() / 1e9 - time.time()) < 60
     assert second.capture_time.ToMilliseconds() == 12500
+    assert second.position.ToMilliseconds() == 40
+    assert not first.HasField("position")
     assert [request.reset_tracks for request in gateway.stream_requests] == [False, True, False]
     assert gateway.metadata["x-request-id"] == "film-1"
     assert gateway.metadata["authorization"] == "Bearer secret"

@@ -18,6 +18,7 @@ app.command()(evaluate)
     [
         (["moon", "--gateway", "127.0.0.1:1"], "found 'moon'"),
         (["coco"], "expected one or more of --task detection=…, --task instance_segmentation=…, --gateway"),
+        (["demo"], "--task semantic_segmentation=…, --task classification=…, --gateway; found none of them"),
         (["coco", "--task", "classification=127.0.0.1:1"], "expected one or more of --task detection"),
         (["coco", "--task", "127.0.0.1:1"], "expected one of detection, "),
         (["coco", "--task", "detection="], "expected one of detection, "),

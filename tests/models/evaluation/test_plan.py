@@ -6,7 +6,7 @@ import pytest
 
 from models.catalog.schema import CatalogError
 from models.datasets.sample import DatasetError
-from models.evaluation.datasets import SCENE_TEST_SEEDS, open_dataset
+from models.evaluation.datasets import SCENE_TEST_SEEDS, SCENE_TEST_SEQUENCE_SEEDS, open_dataset
 from models.evaluation.plan import PLANS, Step, expectations_of, load_plan
 from models.evaluation.result import Expectation
 
@@ -29,8 +29,19 @@ def test_test_scenes_are_of_both_worlds_and_none_is_trained_on() -> None:
         assert all(int(end.strip(" ]")) <= SCENE_TEST_SEEDS.start for _, end in seeds), config
 
 
+def test_test_sequences_are_of_both_worlds_and_scenes_of_their_own() -> None:
+    assert not set(SCENE_TEST_SEQUENCE_SEEDS) & {*SCENE_TEST_SEEDS, *range(SCENE_TEST_SEEDS.start)}
+    dataset = open_dataset("scenes_test_sequences")
+    frames = len(dataset) // (2 * len(SCENE_TEST_SEQUENCE_SEEDS))
+    first, second, other = (dataset[index] for index in (0, 1, frames))
+    assert (first.video, second.video, other.video) == ("street-200100", "street-200100", "line-200100")
+    assert (first.seconds, second.seconds, other.seconds) == (0.0, 0.08, 0.0)
+    tracks = [{thing.track_id for thing in sample.things} for sample in (first, second)]
+    assert len(tracks[0] & tracks[1]) > 1
+
+
 def test_an_unknown_profile() -> None:
-    with pytest.raises(CatalogError, match=r"one of camvid, coco, demo; found 'moon'"):
+    with pytest.raises(CatalogError, match=r"one of camvid, coco, demo, demo_apache; found 'moon'"):
         load_plan("moon")
 
 
@@ -62,6 +73,13 @@ def test_a_wrong_plan_names_file_and_key(text: str, message: str, tmp_path: Path
     (tmp_path / "odd.yaml").write_text(text)
     with pytest.raises(CatalogError, match=message):
         load_plan("odd", tmp_path)
+
+
+@pytest.mark.parametrize("subject", ["system", "tracking"])
+def test_the_whole_is_held_to_the_plan(subject: str) -> None:
+    expected = {"metric": "HOTA", "value": 0.5, "tolerance": 0.03}
+    step = Step.model_validate({"subject": subject, "dataset": "scenes_test", "expectations": [expected]})
+    assert expectations_of(step, "") == (Expectation("HOTA", 0.5, 0.03),)
 
 
 def test_a_model_is_held_to_its_catalogue_entry_for_that_data_set(tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from models.datasets.sample import Category, Sample, Segment
+from models.datasets.sample import Category, Dataset, DatasetError, Sample, Segment
 from models.evaluation.plan import Plan, load_plan
 from models.evaluation.report import write_report
 from models.evaluation.result import Evaluation, EvaluationError
 from models.evaluation.run import run_plan
+from models.evaluation.subjects import tracking
 from tests.support.contract_models import LABELS, TASKS, picture, write_repository
 from tests.support.stack import TAXONOMY, Stack
 
@@ -63,6 +64,30 @@ class Rectangles:
                 Segment(900_000, category, True, (x0, y0, x1, y1), area, attributes={"tint": tint}),
             ),
             semantic=(panoptic > 1).astype(np.uint8),
+        )
+
+
+class Films:
+    """A red thing on its way to the right, twice; in the second film it is green in truth."""
+
+    name = "films"
+    categories = CATEGORIES
+    frames = 6
+
+    def __len__(self) -> int:
+        return 2 * self.frames
+
+    def __getitem__(self, index: int) -> Sample:
+        film, frame = divmod(index, self.frames)
+        box = (4 * frame, 8, 4 * frame + 30, 30)
+        return Sample(
+            image=picture(HEIGHT, WIDTH, box, (240, 30, 30)),
+            file_name=f"film-{film}/{frame}.png",
+            image_id=index + 1,
+            segments=(Segment(9, ("red", "green")[film], True, box, 660, track_id=70),),
+            video=f"film-{film}",
+            frame_index=frame,
+            seconds=frame / 25,
         )
 
 
@@ -227,6 +252,65 @@ def test_the_worst_frames_come_first(evaluations: dict[str, Evaluation], output:
     overlay = cv2.imread(str(output / "worst" / "system-01-shelf-2.jpg"))
     assert overlay is not None
     assert overlay.shape == (HEIGHT + 22, 2 * WIDTH + 4, 3)
+
+
+def _tracking(stack: Stack, dataset: Dataset, output: Path) -> list[Evaluation]:
+    expectations = ({"metric": "HOTA", "value": 0.5, "tolerance": 0.03},)
+    step = {"subject": "tracking", "dataset": dataset.name, "expectations": expectations}
+    plan = Plan.model_validate({"name": "small", "steps": (step,)})
+    return run_plan(plan, {"tracking": [stack.address]}, output, lambda *_: None, datasets=lambda name: dataset)
+
+
+def test_tracking(stack: Stack, tmp_path: Path) -> None:
+    found = _tracking(stack, Films(), tmp_path)
+    write_report("small", found, tmp_path)
+    findings = found[0].findings
+    # A thing has a track from its second frame on. Of twelve true boxes five are found, and five others are wrong.
+    detection, association = 5 / (5 + 7 + 5), 5 / 6
+    assert findings.metrics == pytest.approx(
+        {
+            "HOTA": (detection * association) ** 0.5,
+            "DetA": detection,
+            "AssA": association,
+            "IDF1": 2 * 5 / (12 + 10),
+            # A thing alone is the first of its frame in each of them, also without tracker.
+            "HOTA_without_tracker": (1 / 3) ** 0.5,
+            "DetA_without_tracker": 1 / 3,
+            "AssA_without_tracker": 1,
+            "IDF1_without_tracker": 1 / 2,
+        }
+    )
+    assert findings.counts == {"identity_switches": 0, "identity_switches_without_tracker": 0}
+    # What was found in the second film is wrong for red, too.
+    assert findings.by_category["red"]["HOTA"] == pytest.approx((5 / (5 + 1 + 5) * association) ** 0.5)
+    assert findings.by_category["green"]["HOTA"] == 0
+    assert findings.frame_scores == {**dict.fromkeys(range(2, 7), 1), **dict.fromkeys(range(8, 13), 0)}
+    assert findings.notes == ("2 things in 2 videos, seen 12 times; 12 times a thing was found, 10 times with a track",)
+    assert [film.name for film in findings.timelines] == ["film-0", "film-1"]
+    assert [verdict.passed for verdict in found[0].verdicts] == [True]
+
+    written = json.loads((tmp_path / "metrics.json").read_text())["evaluations"][0]
+    assert written["metrics"]["HOTA_without_tracker"] == pytest.approx((1 / 3) ** 0.5, abs=1e-6)
+    assert written["counts"] == findings.counts
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| tracking | films | 12 | identity_switches | 0 | - | - |" in markdown
+    assert "(tracks.png)" in markdown
+    assert cv2.imread(str(tmp_path / "tracks.png")) is not None
+    assert (tmp_path / "worst" / "tracking-01-film-1-1.jpg").is_file()
+
+
+def test_frames_that_the_gateway_does_not_perceive_are_told_and_not_judged(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracking, "CALL_SECONDS", 0.001)  # nothing can be perceived in that
+    reason = "12 of 12 frames were not perceived as they should be, film-0/0.png: (dropped, too_old|DEADLINE_EXCEEDED)"
+    with pytest.raises(EvaluationError, match=reason):
+        _tracking(stack, Films(), tmp_path)
+
+
+def test_tracking_is_measured_on_videos_alone(stack: Stack, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"'shelf/0.png': expected a frame of a video, found a picture"):
+        _tracking(stack, Rectangles(), tmp_path)
 
 
 def test_a_service_of_another_task_is_refused(stack: Stack, plan: Plan, catalog: Path, tmp_path: Path) -> None:

@@ -28,7 +28,13 @@ def load(text, tmp_path):
 
 def test_there_is_a_run_for_every_bundled_model():
     bundled = {"bisenet", "bisenet_camvid", "classifier", "detector", "faster_rcnn", "mask_rcnn"}
-    assert set(available_runs()) == bundled | {"backbone", "detector_first", "mask_rcnn_first"}
+    assert set(available_runs()) == bundled | {
+        "backbone",
+        "bisenet_first",
+        "bisenet_second",
+        "detector_first",
+        "mask_rcnn_first",
+    }
     assert set(TASKS) == set(ARCHITECTURES)
 
 

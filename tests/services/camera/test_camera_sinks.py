@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -127,6 +128,20 @@ def test_annotated_video_shows_scenes_at_their_times(tmp_path: Path) -> None:
     # The picture is black; the road below is grey, the car above it orange.
     assert pictures[0][90, 5].max() > 20
     assert int(pictures[0][24, 40, 0]) > int(pictures[0][24, 40, 2]) + 40
+
+
+def test_annotated_video_of_a_film_keeps_the_film_s_pace(tmp_path: Path) -> None:
+    """However long each frame took, and on from its end where the film starts again."""
+    sink = AnnotatedVideo(tmp_path / "gate.mp4")
+    positions = [0.0, 0.04, 0.08, 0.0, 0.04]
+    for number, position in enumerate(positions):
+        slow = sent(number, seconds=3.0 * number)
+        header = replace(slow.frame.header, position=position, is_cut=number == 3)
+        sink.add(scene(number), replace(slow, frame=replace(slow.frame, header=header)))
+    sink.close()
+    with av.open(str(tmp_path / "gate.mp4")) as container:
+        times = [frame.time for frame in container.decode(video=0)]
+    assert times == pytest.approx([0.0, 0.04, 0.08, 0.081, 0.121], abs=0.002)
 
 
 class Blocked:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from google.protobuf import duration_pb2
 from perception.v1 import perception_pb2, task_pb2
 from prometheus_client import REGISTRY
 
@@ -357,8 +359,10 @@ async def test_things_keep_their_identity_until_it_is_forgotten() -> None:
     system.outcome = lambda name: scene((10, 10, 50, 50), (200, 10, 260, 50))
     camera, other, plain = Camera(streams, track=True), Camera(streams, "other", track=True), Camera(streams, "plain")
 
+    began = time.time() - 1.0
+
     async def ids(camera: Camera, sequence: int, **fields: Any) -> list[int]:
-        camera.send(sequence, age=1.0 - sequence / 10, **fields)
+        camera.send(sequence, age=time.time() - (began + sequence / 10), **fields)
         answer = await camera.take()
         return [thing.track.id for thing in answer.scene.panoptic.segments]
 
@@ -383,3 +387,18 @@ async def test_things_keep_their_identity_until_it_is_forgotten() -> None:
     assert not any(thing.HasField("track") for thing in plain.answers[-1].scene.panoptic.segments)
     for each in (camera, other, plain):
         await each.leave()
+
+
+async def test_tracks_of_a_film_move_by_its_own_clock_whatever_its_pace() -> None:
+    system = System(seconds=0.0)
+    system.outcome = lambda name: scene((10, 10, 50, 50))
+    slow = Camera(over(system), track=True)
+    for sequence in (1, 2, 3):
+        position = duration_pb2.Duration()
+        position.FromMilliseconds(1000 * sequence)
+        slow.send(sequence, position=position)
+        await slow.take()
+    tracks = [answer.scene.panoptic.segments[0].track for answer in slow.answers]
+    assert [track.id for track in tracks] == [0, 1, 1]
+    assert [round(track.age_microseconds, -3) for track in tracks] == [0, 1_000_000, 2_000_000]
+    await slow.leave()

@@ -173,6 +173,18 @@ def test_clocks_that_stand_still_or_go_back_do_no_harm() -> None:
     assert [track.id if track else None for track in tracks] == [None, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("wild", [1e18, -1e18, 4e9])
+def test_clocks_that_leap_do_no_harm(wild: float) -> None:
+    tracker = ByteTracker()
+    times = (5.0, 5.1, wild, wild + 0.1, 5.2, 5.3, 5.4)
+    tracks = [tracker.update([moving(0)], seconds)[0] for seconds in times]
+    # From then on the clock counts that the sender has now.
+    assert tracks[-1] is not None
+    assert tracks[-2] is not None
+    assert tracks[-1].id == tracks[-2].id
+    assert tracks[-1].age_seconds - tracks[-2].age_seconds == pytest.approx(0.1)
+
+
 def test_frames_in_which_nothing_is_seen_and_what_is_remembered() -> None:
     tracker = ByteTracker()
     assert tracker.update([], 0.0) == []
