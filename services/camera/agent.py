@@ -10,7 +10,8 @@ from random import Random
 
 import av
 import grpc.aio
-from perception.client import MAX_MESSAGE_BYTES
+from perception.channels import channel_options
+from perception.client import MAX_MESSAGE_BYTES, RETRIED
 from perception.v1 import camera_pb2, perception_pb2, perception_pb2_grpc
 
 from services.camera.camera import Camera
@@ -33,9 +34,7 @@ from services.camera.watchers import Watchers
 _LAST_ANSWERS_SECONDS = 3.0
 """Time for the frames at work to be answered when the agent stops."""
 _CHANNEL_OPTIONS: list[tuple[str, str | int]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.lb_policy_name", "round_robin"),
+    *channel_options(MAX_MESSAGE_BYTES, RETRIED),
     # A gateway that comes back is found within a second; one that vanished without a word is noticed in half a minute.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +69,8 @@ def run(
         # Validated as it stands: nothing of the environment slips in.
         ServiceSettings.model_validate(
             settings.model_dump(include={"host", "port", "metrics_port", "log_level"})
-            | {"drain_seconds": _DRAIN_SECONDS}
+            # There is one agent to a camera: whoever watches need not look for others.
+            | {"drain_seconds": _DRAIN_SECONDS, "max_connection_age_seconds": math.inf}
         ),
         build,
     )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import duration_pb2
+from perception import PerceptionError
+from perception.streams import is_handover
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
 from services.camera.backoff import Backoff
@@ -52,10 +55,32 @@ class _BrokenOff(Exception):
     """The stream is over before the camera is."""
 
 
+@dataclass(frozen=True)
+class _End:
+    """How a call ended before the camera did. seconds: that it lasted."""
+
+    error: BaseException
+    seconds: float
+    has_answered: bool
+
+    @property
+    def is_handover(self) -> bool:
+        """Whether the gateway has answered all that it read, and another one is to go on."""
+        return isinstance(self.error, grpc.aio.AioRpcError) and is_handover(PerceptionError.from_rpc_error(self.error))
+
+    @property
+    def reason(self) -> str:
+        """In words."""
+        if isinstance(self.error, grpc.aio.AioRpcError):
+            return f"{self.error.code().name}: {self.error.details()}"
+        return str(self.error)
+
+
 class GatewayStream:
     """One camera's stream: waits until there is `room` for another answer, sends the camera's next frame, and hands
     every answer with its frame to `answered`, in order.
 
+    A gateway that stops, or has had the stream for long, hands it over: what it did not answer is sent to the next one.
     After a break-off the stream resumes: a live camera goes on with its newest frame, and what was unanswered counts as
     lost; a lossless source sends its unanswered frames again.
     """
@@ -88,26 +113,37 @@ class GatewayStream:
 
     async def run(self) -> None:
         """Streams until the camera has ended and every frame is answered."""
-        while True:
-            started = time.monotonic()
-            try:
-                await self._stream()
-                return
-            except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, _BrokenOff) as errors:
-                reason = _reason(errors)
-            finally:
-                self._status.gateway(is_connected=False)
-                self._forget_unanswered()
-            _heed_cancellation()
-            if self._camera.is_over and not self._unanswered:
-                return
-            self._backoff.worked(time.monotonic() - started)
-            delay = self._backoff.next_seconds()
-            log.warning(
-                "no stream to the gateway",
-                extra={"camera": self._settings.name, "reason": reason, "retry_seconds": round(delay, 3)},
-            )
-            await asyncio.sleep(delay)
+        try:
+            while (end := await self._attempt()) is not None:
+                if not end.is_handover:
+                    self._disconnected()
+                if self._camera.is_over and not self._unanswered:
+                    return
+                await self._wait_after(end)
+        finally:
+            self._disconnected()
+
+    async def _attempt(self) -> _End | None:
+        """Streams over one call. How it ended too early; None where all is done."""
+        started, answered = time.monotonic(), self._last_answered
+        try:
+            await self._stream()
+            return None
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, _BrokenOff) as errors:
+            error = _first(errors)
+        _heed_cancellation()
+        return _End(error, time.monotonic() - started, has_answered=self._last_answered != answered)
+
+    async def _wait_after(self, end: _End) -> None:
+        self._backoff.worked(end.seconds)
+        # Not at once where nothing was answered, or two gateways could hand the stream to each other for ever.
+        delay = 0.0 if end.is_handover and end.has_answered else self._backoff.next_seconds()
+        details = {"camera": self._settings.name, "reason": end.reason, "retry_seconds": round(delay, 3)}
+        if end.is_handover:
+            log.info("the gateway hands the stream over", extra=details)
+        else:
+            log.warning("no stream to the gateway", extra=details)
+        await asyncio.sleep(delay)
 
     async def _stream(self) -> None:
         call = self._stub.PerceiveStream()
@@ -123,6 +159,11 @@ class GatewayStream:
             call.cancel()
 
     async def _send(self, call: Any) -> None:
+        # A call that is over takes no frame; why it is shows where its answers are received, after the last of them.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._send_all(call)
+
+    async def _send_all(self, call: Any) -> None:
         is_first = True
         for sequence, sent in list(self._unanswered.items()):
             await self._write(call, sequence, sent.frame, is_first=is_first)
@@ -172,7 +213,8 @@ class GatewayStream:
             self._has_room.clear()
             await self._has_room.wait()
 
-    def _forget_unanswered(self) -> None:
+    def _disconnected(self) -> None:
+        self._status.gateway(is_connected=False)
         if self._is_lossless:
             return
         self._status.lost(len(self._unanswered))
@@ -217,10 +259,8 @@ def _heed_cancellation() -> None:
         raise asyncio.CancelledError
 
 
-def _reason(errors: BaseExceptionGroup[Exception]) -> str:
+def _first(errors: BaseExceptionGroup[Exception]) -> BaseException:
     error: BaseException = errors
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error)
+    return error

@@ -10,6 +10,12 @@ from services.runtime.settings import ServiceSettings
 class GatewaySettings(ServiceSettings):
     """Settings of the gateway. An empty address leaves the task out of the system."""
 
+    max_connection_age_grace_seconds: float = Field(
+        1800.0,
+        gt=0,
+        description="Time for requests at work on such a connection to end. A camera stream is ended by itself within "
+        "it, with every frame answered; its camera goes on with another one, whose ids of tracks are new.",
+    )
     detection_url: str = Field("", description="Address of the detection service.")
     instance_segmentation_url: str = Field("", description="Address of the instance segmentation service.")
     semantic_segmentation_url: str = Field("", description="Address of the semantic segmentation service.")

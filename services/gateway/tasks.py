@@ -12,6 +12,7 @@ import grpc.aio
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
+from perception.channels import channel_options
 from perception.scene import task_name
 from perception.v1 import (
     classification_pb2_grpc,
@@ -155,13 +156,13 @@ def connect(settings: GatewaySettings) -> Mapping[task_pb2.Task, TaskClient]:
 
 def _options(max_message_bytes: int) -> list[tuple[str, str | int]]:
     return [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.lb_policy_name", "round_robin"),
-        # A service that comes back is found within a second.
+        *channel_options(max_message_bytes),
+        # A service that comes back is found within a second, a node that vanished without a word noticed within 15 s.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 1_000),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
     ]
 
 

@@ -5,7 +5,7 @@ ServiceError
 ├── NotFound                the caller named something that is not there; names the field
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
-├── Stopping                this process is shutting down; another one, or its successor, takes over
+├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
 ├── DeadlineExceeded        the time allowed for the request ran out
 ├── EngineError             the inference engine could not do its part; names model and stage
 │   ├── EngineUnavailable   the engine does not answer
@@ -111,14 +111,14 @@ class Overloaded(ServiceError):
 
 
 class Stopping(ServiceError):
-    """This process is shutting down."""
+    """This process, or a camera's stream, is coming to its end. All that was taken on is answered."""
 
     code = grpc.StatusCode.UNAVAILABLE
     reason = "STOPPING"
     retry_after_seconds = 1.0
 
-    def __init__(self) -> None:
-        super().__init__("the service is shutting down")
+    def __init__(self, description: str = "the service is shutting down") -> None:
+        super().__init__(description)
 
 
 class DeadlineExceeded(ServiceError):

@@ -19,8 +19,14 @@ from services.runtime import logs, metrics
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
 
+LIVENESS = "liveness"
+"""Name in the health service that says whether the process works, whatever its model does."""
+
 _HEALTH_CALLS = 100
 """Room for those who ask for health, of which some keep a call open."""
+
+_FOR_EVER_MILLISECONDS = 2**31 - 1
+"""gRPC's word for it."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +84,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     # Until the model has answered once, nothing is well; left alone, gRPC's health would say the opposite.
     for name in ["", *names]:
         await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
+    await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     metrics.LIMIT.labels("requests").set(settings.max_concurrent_requests)
     port, metrics_server = _bind(server, settings)
     await server.start()
@@ -120,7 +127,13 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
         # Callers may ask likewise.
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.max_connection_age_ms", _milliseconds(settings.max_connection_age_seconds)),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(settings.max_connection_age_grace_seconds)),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(min(seconds * 1e3, _FOR_EVER_MILLISECONDS))
 
 
 async def _follow(

@@ -29,6 +29,15 @@ class ServiceSettings(BaseSettings):
     drain_seconds: float = Field(
         10.0, ge=0, allow_inf_nan=False, description="Time for requests at work to end after SIGTERM."
     )
+    max_connection_age_seconds: float = Field(
+        30.0,
+        gt=0,
+        description="Age, give or take a tenth, at which a connection takes no more requests: its caller looks up all "
+        "replicas anew and spreads over those that came; inf: never.",
+    )
+    max_connection_age_grace_seconds: float = Field(
+        60.0, gt=0, description="Time for requests at work on such a connection to end."
+    )
     worker_threads: int = Field(2, ge=1, description="Threads that decode, resize and encode.")
     health_interval_seconds: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="How often health follows the model's readiness."

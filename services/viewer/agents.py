@@ -36,6 +36,8 @@ class CameraAgent:
             address,
             [
                 ("grpc.max_receive_message_length", max_message_bytes),
+                # An agent's successor has another address.
+                ("grpc.dns_min_time_between_resolutions_ms", 1_000),
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 500),
             ],

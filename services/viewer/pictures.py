@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 from aiohttp import web
 from perception import PerceptionError
+from perception.channels import channel_options
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
 from services.runtime import metrics
@@ -34,8 +35,7 @@ class Pictures:
         self._settings = settings
         self._at_work = 0
         options = [
-            ("grpc.max_receive_message_length", settings.max_message_bytes),
-            ("grpc.max_send_message_length", settings.max_message_bytes),
+            *channel_options(settings.max_message_bytes),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
         self._channel = grpc.aio.insecure_channel(settings.gateway_url, options) if settings.gateway_url else None

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import grpc.aio
 
+from perception.channels import channel_options
 from perception.convert import ImageLike
 from perception.errors import PerceptionError
+from perception.feeds import AsyncFeed, Feed
 from perception.requests import Resolution, perceive_request
 from perception.scene import Scene
-from perception.streams import Conversation, Frame, Priority, StreamAnswer
+from perception.streams import Conversation, Frame, Handovers, Priority, StreamAnswer
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
+RETRIED = ("perception.v1.PerceptionService/Perceive", "perception.v1.PerceptionService/DescribeSystem")
+
 _OPTIONS: list[tuple[str, str | int]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.lb_policy_name", "round_robin"),
+    *channel_options(MAX_MESSAGE_BYTES, RETRIED),
     # A gateway that comes back is found within seconds.
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -108,8 +111,10 @@ class PerceptionClient:
         whether things keep an identity (`Segment.track`). resume_after: after a connection broke, the last frame that
         was answered; numbers of frames go on from there. The rest is as for `perceive`, for every frame.
 
-        The stream ends when `frames` does, or when the iterator is closed. When the gateway goes away, `Unavailable` is
-        raised; call again with `resume_after`.
+        The stream ends when `frames` does, or when the iterator is closed. A gateway that stops, or has had the stream
+        for long, hands it over: it goes on with another one, each frame is answered once, and tracks begin anew
+        (`StreamAnswer.epoch`). When the gateway goes away without a word, `Unavailable` is raised; call again with
+        `resume_after`.
         """
         conversation = Conversation(
             camera, deadline, max_in_flight, priority, track, resume_after, tasks, score_threshold, resolution
@@ -119,25 +124,22 @@ class PerceptionClient:
     def _converse(
         self, frames: Iterable[Frame | ImageLike], conversation: Conversation, request_id: str
     ) -> Iterator[StreamAnswer]:
-        failures: list[Exception] = []
-
-        def requests() -> Iterator[perception_pb2.PerceiveStreamRequest]:
+        feed = Feed(frames, conversation)
+        handovers = Handovers()
+        while True:
+            call = self._stub.PerceiveStream(feed.requests(), metadata=_metadata(request_id, self._token))
             try:
-                for frame in frames:
-                    yield conversation.request(frame)
-            except Exception as error:  # the caller's own; gRPC would log it and say nothing of it here
-                failures.append(error)
-
-        call = self._stub.PerceiveStream(requests(), metadata=_metadata(request_id, self._token))
-        try:
-            for message in call:
-                yield conversation.answer(message)
-        except grpc.RpcError as error:
-            raise PerceptionError.from_rpc_error(error, request_id) from None
-        finally:
-            call.cancel()
-        if failures:
-            raise failures[0]
+                for message in call:
+                    yield conversation.answer(message)
+                    handovers.answered()
+                break
+            except grpc.RpcError as error:
+                pause = handovers.pause_seconds(PerceptionError.from_rpc_error(error, request_id))
+            finally:
+                call.cancel()
+            time.sleep(pause)
+        if feed.failure:
+            raise feed.failure
 
     def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -222,26 +224,27 @@ class AsyncPerceptionClient:
     async def _converse(
         self, frames: AsyncIterable[Frame | ImageLike], conversation: Conversation, request_id: str
     ) -> AsyncIterator[StreamAnswer]:
-        call = self._stub.PerceiveStream(metadata=_metadata(request_id, self._token))
-
-        async def send() -> None:
-            try:
-                async for frame in frames:
-                    await call.write(conversation.request(frame))
-            finally:
-                await call.done_writing()
-
-        sending = asyncio.create_task(send())
+        feed = AsyncFeed(frames, conversation)
+        handovers = Handovers()
         try:
-            async for message in call:
-                yield conversation.answer(message)
-            await sending
-        except grpc.RpcError as error:
-            raise PerceptionError.from_rpc_error(error, request_id) from None
+            while True:
+                call = self._stub.PerceiveStream(metadata=_metadata(request_id, self._token))
+                sending = asyncio.create_task(_send(feed, call))
+                try:
+                    async for message in call:
+                        yield conversation.answer(message)
+                        handovers.answered()
+                    await sending
+                    return
+                except grpc.RpcError as error:
+                    pause = handovers.pause_seconds(PerceptionError.from_rpc_error(error, request_id))
+                finally:
+                    sending.cancel()
+                    call.cancel()
+                    await asyncio.gather(sending, return_exceptions=True)
+                await asyncio.sleep(pause)
         finally:
-            sending.cancel()
-            call.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            await feed.close()
 
     async def close(self) -> None:
         """Closes the connection; calls in flight are cancelled."""
@@ -254,6 +257,14 @@ class AsyncPerceptionClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+async def _send(feed: AsyncFeed, call: Any) -> None:
+    try:
+        async for request in feed.requests():
+            await call.write(request)
+    finally:
+        await call.done_writing()
 
 
 def _metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:

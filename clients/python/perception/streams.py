@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 from perception.convert import ImageLike
+from perception.errors import PerceptionError
 from perception.requests import Resolution, known, perceive_request
 from perception.scene import Scene
 from perception.v1 import perception_pb2
 
 Priority = Literal["high", "normal", "low"]
+
+_MOST_HANDOVERS = 10
+"""Handovers in a row without an answer; then there is none to go on with."""
+_HANDOVER_SECONDS = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,10 +64,10 @@ class FrameDropped:
 class StreamAnswer:
     """The answer to one frame: its scene, or why there is none.
 
-    sequence: the frame's number. epoch: the span in which ids of tracks mean the same thing; another one after every
-    connect and every reset. degradation: what was left out of the scene to keep the deadline, "no_attributes" or
-    "no_instance_masks" (and attributes), empty for nothing. age: seconds from the frame's capture to its answer, by the
-    gateway's clock.
+    sequence: the frame's number. epoch: the span in which ids of tracks mean the same thing; another one after
+    every connect, every handover to another gateway, and every reset. degradation: what was left out of the scene
+    to keep the deadline, "no_attributes" or "no_instance_masks" (and attributes), empty for nothing. age: seconds
+    from the frame's capture to its answer, by the gateway's clock.
     """
 
     sequence: int
@@ -73,8 +79,43 @@ class StreamAnswer:
     dropped: FrameDropped | None = None
 
 
+def is_handover(error: PerceptionError) -> bool:
+    """Whether a stream ended because its gateway stops, or has had it for long: another one is to go on.
+
+    Every frame that the gateway read is answered by then; the others are to be sent again.
+    """
+    return error.reason == "STOPPING"
+
+
+class Handovers:
+    """How a stream goes on after its calls end."""
+
+    def __init__(self) -> None:
+        self._without_answer = 0
+
+    def answered(self) -> None:
+        """A frame was answered."""
+        self._without_answer = 0
+
+    def pause_seconds(self, error: PerceptionError) -> float:
+        """Seconds until the next call. Raises the error where it is no handover, or one after the other is."""
+        self._without_answer += 1
+        if not is_handover(error) or self._without_answer > _MOST_HANDOVERS:
+            raise error from None
+        return _HANDOVER_SECONDS if self._without_answer > 1 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """A frame without an answer. number: its place in the order in which frames came."""
+
+    number: int
+    picture: ImageLike
+    request: perception_pb2.PerceiveStreamRequest
+
+
 class Conversation:
-    """One stream's requests and answers as messages; remembers the pictures of frames that are not answered yet.
+    """One stream's requests and answers as messages; remembers the frames that are not answered yet.
 
     Raises `ValueError` for a priority, task or resolution that does not exist.
     """
@@ -104,32 +145,42 @@ class Conversation:
         self._score_threshold = score_threshold
         self._resolution: Resolution = resolution
         self._last = 0 if resume_after is None else resume_after
-        self._first = True
-        self._pictures: dict[int, ImageLike] = {}
+        self._count = 0
+        self._waiting: deque[Waiting] = deque()
         perceive_request(b"", self._tasks, score_threshold, resolution)
 
-    def request(self, frame: Frame | ImageLike) -> perception_pb2.PerceiveStreamRequest:
-        """The message of the next frame. Raises `ValueError` or `OSError` for a picture that cannot be sent."""
+    def add(self, frame: Frame | ImageLike) -> Waiting:
+        """The next frame, which waits from now on. Raises `ValueError` or `OSError` for a picture that cannot be sent."""
         if not isinstance(frame, Frame):
             frame = Frame(frame)
         self._last = self._last + 1 if frame.sequence is None else frame.sequence
         request = perception_pb2.PerceiveStreamRequest(
             sequence=self._last,
             frame=perceive_request(frame.image, self._tasks, self._score_threshold, self._resolution),
-            options=self._options if self._first else None,
             reset_tracks=frame.reset_tracks,
         )
         captured = time.time() if frame.captured is None else frame.captured
         request.capture_time.FromNanoseconds(round(captured * 1e9))
         if frame.position is not None:
             request.position.FromNanoseconds(round(frame.position * 1e9))
-        self._first = False
-        self._pictures[self._last] = frame.image
-        return request
+        self._count += 1
+        waiting = Waiting(self._count, frame.image, request)
+        self._waiting.append(waiting)
+        return waiting
+
+    def next_after(self, number: int) -> Waiting | None:
+        """The first frame after a place in their order that has no answer yet; None where all have one."""
+        return next((waiting for waiting in tuple(self._waiting) if waiting.number > number), None)
+
+    def with_options(self, request: perception_pb2.PerceiveStreamRequest) -> perception_pb2.PerceiveStreamRequest:
+        """A request as the first one of a call: it says how the stream is treated."""
+        first = perception_pb2.PerceiveStreamRequest(options=self._options)
+        first.MergeFrom(request)
+        return first
 
     def answer(self, message: perception_pb2.PerceiveStreamResponse) -> StreamAnswer:
         """The answer of a message. Raises `ValueError` for a malformed one."""
-        picture = self._pictures.pop(message.sequence, None)
+        picture = self._answered(message.sequence)
         level = perception_pb2.Degradation.Name(message.degradation).removeprefix("DEGRADATION_").lower()
         answer = partial(
             StreamAnswer,
@@ -150,3 +201,12 @@ class Conversation:
                 raise ValueError(
                     f"answer to frame {message.sequence}: expected a scene, an error or why it was dropped"
                 )
+
+    def _answered(self, sequence: int) -> ImageLike | None:
+        """The frame waits no more. Its picture; None for an answer to a frame that nobody sent."""
+        found = next((waiting for waiting in tuple(self._waiting) if waiting.request.sequence == sequence), None)
+        if found is None:
+            return None
+        self._waiting.remove(found)
+        self._options.resume_after = sequence
+        return found.picture

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
+from random import Random
 
 from perception.v1 import perception_pb2
 
@@ -23,6 +24,9 @@ Request = perception_pb2.PerceiveStreamRequest
 Response = perception_pb2.PerceiveStreamResponse
 
 _RETRY_AFTER_SECONDS = 5.0
+_LIFETIME = 0.5, 0.9
+"""Least and greatest part of the grace for old connections that a stream lasts."""
+_LONGEST_LIFETIME_SECONDS = 365 * 24 * 3600.0
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,7 @@ class Streams:
         self._open: set[Stream] = set()
         self._cameras: Counter[str] = Counter()
         self._stopping = asyncio.Event()
+        self._random = Random()  # noqa: S311  every gateway's streams end at other times
         metrics.LIMIT.labels("streams").set(settings.max_streams)
         metrics.LIMIT.labels("stream_frames").set(settings.stream_capacity)
 
@@ -46,7 +51,7 @@ class Streams:
         """The answers to the frames of one stream.
 
         Raises `InvalidInput` for its options, `Overloaded` where there are too many streams, and `Stopping` when the
-        gateway drains.
+        gateway drains, or the stream has lasted long enough.
         """
         with self._room():
             rest = aiter(requests)
@@ -70,7 +75,7 @@ class Streams:
         """Lets no stream in any more, and ends those that are open after what they have read is answered."""
         self._stopping.set()
         for stream in self._open:
-            stream.stop()
+            stream.stop(Stopping())
 
     @contextmanager
     def _room(self) -> Iterator[None]:
@@ -97,8 +102,15 @@ class Streams:
             reading.cancel()
             stopping.cancel()
 
+    def _lifetime(self) -> float:
+        """Seconds after which a stream ends by itself, before gRPC would cut it off; those of many cameras differ."""
+        share: float = self._random.uniform(*_LIFETIME)
+        return min(_LONGEST_LIFETIME_SECONDS, share * self._settings.max_connection_age_grace_seconds)
+
     @contextmanager
     def _registered(self, stream: Stream, camera: str) -> Iterator[None]:
+        lifetime = self._lifetime()
+        ageing = asyncio.get_running_loop().call_later(lifetime, stream.stop, Stopping(f"a stream of {lifetime:.0f} s"))
         self._open.add(stream)
         self._cameras[camera] += 1
         metrics.STREAM_DEGRADATION.labels(camera).set(0)
@@ -107,6 +119,7 @@ class Streams:
             yield
         finally:
             log.info("stream closed", extra={"camera": camera})
+            ageing.cancel()
             self._open.discard(stream)
             self._cameras[camera] -= 1
             if not self._cameras[camera]:

@@ -57,12 +57,12 @@ class Stream:
         self._changed = asyncio.Event()
         self._at_work: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._end: Stopping | None = None
 
     async def answers(self, first: Request, rest: AsyncIterator[Request]) -> AsyncGenerator[Response, None]:
         """The answer to every frame, in order. Asking for the next one says that the last one was taken.
 
-        Raises `Stopping` when the process drains, after the frames that were read are answered.
+        Raises the error of `stop`, after the frames that were read are answered.
         """
         reading = self._reading = asyncio.create_task(self._read(first, rest))
         dispatching = asyncio.create_task(self._dispatch())
@@ -82,12 +82,12 @@ class Stream:
         for task in (reading, dispatching):
             if not task.cancelled():
                 task.result()
-        if self._stopping:
-            raise Stopping
+        if self._end is not None and reading.cancelled():
+            raise self._end
 
-    def stop(self) -> None:
-        """Reads no more frames; the stream ends when those that were read are answered."""
-        self._stopping = True
+    def stop(self, end: Stopping) -> None:
+        """Reads no more frames; the stream ends with this error when those that were read are answered."""
+        self._end = end
         if self._reading is not None:
             self._reading.cancel()
 

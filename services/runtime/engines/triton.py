@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from perception.channels import channel_options
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
@@ -28,16 +29,13 @@ from services.runtime.model_contract import model_from_config
 
 _CHANNEL_OPTIONS = (
     # Behind a headless Service the channel spreads calls over all of Triton's pods and follows their coming and going.
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.dns_min_time_between_resolutions_ms", 2_000),
+    *channel_options(256 << 20),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # A node that vanished without a word is noticed within 15 s of the last call to it.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.max_send_message_length", 256 << 20),
-    ("grpc.max_receive_message_length", 256 << 20),
 )
 
 _CONTROL_TIMEOUT_SECONDS = 2.0
