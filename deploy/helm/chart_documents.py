@@ -32,7 +32,7 @@ _SETTINGS: dict[str, type[BaseModel]] = {
     "viewerSettings": ViewerSettings,
 }
 OF_THE_CHART = {
-    *("host", "port", "metrics_port", "log_level", "drain_seconds"),
+    *("host", "port", "metrics_port", "log_level", "drain_seconds", "max_connection_age_seconds"),
     *("detection_url", "instance_segmentation_url", "semantic_segmentation_url", "classification_url", "taxonomy"),
     *("engine", "triton_url", "model_repository", "model_name"),
     *("camera_agents", "gateway_url"),

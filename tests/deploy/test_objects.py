@@ -10,6 +10,7 @@ import yaml
 
 from services.camera.settings import AgentSettings
 from services.gateway.settings import GatewaySettings
+from services.runtime.server import LIVENESS
 from services.runtime.settings import ServiceSettings, TaskSettings
 from services.viewer.settings import ViewerSettings
 from tests.deploy import chart
@@ -152,6 +153,32 @@ def test_every_deployment_has_probes(preset: str, values: str) -> None:
         for probe in ("startupProbe", "livenessProbe"):
             asked = container[probe].get("httpGet")
             assert (asked["port"] in ports) if asked else (container[probe]["grpc"]["port"] in ports.values())
+
+
+@each_rendering
+def test_nobody_is_restarted_for_a_model_that_is_away(preset: str, values: str) -> None:
+    components = {"gateway", *(task.replace("_", "-") for task in TASKS)}
+    deployments = [one for one in chart.objects("Deployment", preset, values) if _component(one) in components]
+    assert len(deployments) == len(components)
+    for deployment in deployments:
+        (container,) = pod_spec(deployment)["containers"]
+        for probe in ("startupProbe", "livenessProbe"):
+            assert container[probe]["grpc"] == {"port": _ports(container)["grpc"], "service": LIVENESS}
+
+
+def test_whoever_has_replicas_ends_connections_so_that_callers_find_new_ones() -> None:
+    ages = "maxConnectionAgeSeconds: 17\ntriton: {maxConnectionAgeSeconds: 18}"
+    for deployment in chart.objects("Deployment", values=f"{AGENT}\n{ages}"):
+        match _component(deployment):
+            case "triton":
+                assert "--grpc-max-connection-age=18000" in pod_spec(deployment)["containers"][0]["args"]
+            case "camera" | "viewer":  # who watches an agent's camera finds no other agent that has it
+                assert "MAX_CONNECTION_AGE_SECONDS" not in str(deployment)
+            case _:
+                settings = GatewaySettings.model_validate(
+                    {name.lower(): v for name, v in environment(deployment).items()}
+                )
+                assert settings.max_connection_age_seconds == 17
 
 
 def test_triton_gets_the_time_to_load_its_models() -> None:

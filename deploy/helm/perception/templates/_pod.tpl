@@ -114,16 +114,16 @@ preStop:
 
 {{/*
 Probes of gateway and task services. Their gRPC health follows the models behind them, so it decides about readiness
-alone: a restart would not bring Triton back. What a restart helps against shows at /metrics.
+alone: a restart would not bring Triton back. Under the name `liveness` it says whether the process works.
 */}}
 {{- define "perception.serviceProbes" -}}
 startupProbe:
-  httpGet: {path: /metrics, port: metrics}
+  grpc: {port: {{ include "perception.grpcPort" .component }}, service: liveness}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
 livenessProbe:
-  httpGet: {path: /metrics, port: metrics}
+  grpc: {port: {{ include "perception.grpcPort" .component }}, service: liveness}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
@@ -168,6 +168,9 @@ strategy:
 - {name: METRICS_PORT, value: {{ include "perception.metricsPort" .component | quote }}}
 - {name: LOG_LEVEL, value: {{ .root.Values.logLevel }}}
 - {name: DRAIN_SECONDS, value: {{ .root.Values.drainSeconds | quote }}}
+{{- if ne .component "viewer" }}
+- {name: MAX_CONNECTION_AGE_SECONDS, value: {{ .root.Values.maxConnectionAgeSeconds | quote }}}
+{{- end }}
 {{- include "perception.environment" .spec.settings }}
 {{- include "perception.pythonEnvironment" . }}
 {{- end -}}
