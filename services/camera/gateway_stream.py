@@ -22,6 +22,7 @@ from services.camera.backoff import Backoff
 from services.camera.camera import Camera, CameraFrame
 from services.camera.settings import CameraSettings
 from services.camera.status import CameraStatus, timestamp
+from services.runtime import tracing
 
 MAX_UNANSWERED = 128
 """Frames of a live camera that may be without an answer: two seconds of a fast one. More are not sent."""
@@ -40,11 +41,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SentFrame:
-    """A frame that was sent and not answered yet. sent_at: seconds of the monotonic clock."""
+    """A frame that was sent and not answered yet. sent_at: seconds of the monotonic clock. span: from its capture."""
 
     sequence: int
     frame: CameraFrame
     sent_at: float
+    span: tracing.Span = tracing.NO_SPAN
 
 
 Room = Callable[[], Awaitable[None]]
@@ -184,7 +186,10 @@ class GatewayStream:
         if self._is_lossless:
             # It is taken when it is sent: how long it waited for its turn makes it no older.
             frame = replace(frame, header=replace(frame.header, capture_time=time.time()))
-        sent = self._unanswered[sequence] = SentFrame(sequence, frame, time.monotonic())
+        # A frame that is sent again stays in its trace.
+        known = self._unanswered.get(sequence)
+        span = known.span if known is not None else self._span(sequence, frame)
+        sent = self._unanswered[sequence] = SentFrame(sequence, frame, time.monotonic(), span)
         await call.write(self._request(sent, is_first=is_first))
 
     async def _receive(self, call: Any) -> None:
@@ -195,6 +200,7 @@ class GatewayStream:
                 raise _BrokenOff(f"an answer to frame {answer.sequence}, which is not waiting for one")
             self._last_answered = answer.sequence
             self._has_room.set()
+            _end_span(sent.span, answer)
             self._answered(answer, sent)
         if self._unanswered or not self._has_sent_all:
             raise _BrokenOff("the gateway ended the stream")
@@ -218,7 +224,14 @@ class GatewayStream:
         if self._is_lossless:
             return
         self._status.lost(len(self._unanswered))
+        for sent in self._unanswered.values():
+            sent.span.fail("lost", "the connection to the gateway broke before the answer")
+            sent.span.end()
         self._unanswered.clear()
+
+    def _span(self, sequence: int, frame: CameraFrame) -> tracing.Span:
+        about: tracing.Attributes = {"perception.camera": self._settings.name, "perception.sequence": sequence}
+        return tracing.tracer.frame("frame", about, begun=frame.header.capture_time, is_sent=True)
 
     def _request(self, sent: SentFrame, *, is_first: bool) -> perception_pb2.PerceiveStreamRequest:
         header = sent.frame.header
@@ -230,6 +243,7 @@ class GatewayStream:
             ),
             options=self._options() if is_first else None,
             reset_tracks=header.is_cut,
+            traceparent=sent.span.traceparent,
         )
         if header.position is not None:
             request.position.FromNanoseconds(round(header.position * 1e9))
@@ -250,6 +264,13 @@ class GatewayStream:
             deadline.FromMicroseconds(round(seconds * 1e6))
             options.deadline.CopyFrom(deadline)
         return options
+
+
+def _end_span(span: tracing.Span, answer: perception_pb2.PerceiveStreamResponse) -> None:
+    span.set("perception.result", answer.WhichOneof("result") or "none")
+    if answer.HasField("error"):
+        span.fail(answer.error.code, answer.error.message)
+    span.end()
 
 
 def _heed_cancellation() -> None:

@@ -29,7 +29,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.tasks import TASKS, Outcome, TaskClient, late, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import instances_from_detections
-from services.runtime import images, logs, metrics
+from services.runtime import images, logs, metrics, tracing
 from services.runtime.engines import Priority
 from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, ServiceError
 from services.runtime.images import ImageLimits
@@ -97,6 +97,7 @@ class Perceiver:
         with clock.stage(task_pb2.STAGE_ENCODE):
             response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, outcomes))
         response.request_id = logs.request_id.get()
+        response.trace_id = tracing.tracer.trace_id()
         response.timings.extend(clock.timings())
         metrics.SEGMENTS.observe(len(panoptic.segments))
         return response

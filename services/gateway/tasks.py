@@ -25,7 +25,7 @@ from perception.v1 import (
 )
 
 from services.gateway.settings import GatewaySettings
-from services.runtime import logs, metrics
+from services.runtime import logs, metrics, tracing
 from services.runtime.engines import Priority
 from services.runtime.errors import InvalidInput, LimitExceeded
 from services.runtime.interceptors import REQUEST_ID_KEY
@@ -86,6 +86,7 @@ class TaskClient:
         self._address = address
         self._channel = grpc.aio.insecure_channel(address, _options(max_message_bytes))
         make_stub, method = _STUBS[task]
+        self._name = f"perception.v1.{make_stub.__name__.removesuffix('Stub')}/{method}"
         self._method: Callable[..., Awaitable[Any]] = getattr(make_stub(self._channel), method)
         self._models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(self._channel)
         self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
@@ -96,20 +97,36 @@ class TaskClient:
 
         Raises `InvalidInput` and `LimitExceeded` where the task says that the caller's picture is at fault.
         """
+        about: tracing.Attributes = {
+            "server.address": self._address,
+            "perception.task": task_name(self.task),
+            "perception.budget_seconds": timeout_seconds,
+        }
+        with tracing.tracer.call(self._name, about) as span:
+            outcome = await self._outcome(request, timeout_seconds, priority)
+            status = outcome.status
+            span.set("perception.task_state", _state(status))
+            if outcome.answer is None:
+                span.fail(status.code, status.reason)
+        _count(status)
+        return outcome
+
+    async def _outcome(self, request: Any, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
+        metadata = (
+            (REQUEST_ID_KEY, logs.request_id.get()),
+            (PRIORITY_KEY, priority.name.lower()),
+            *tracing.tracer.headers(),
+        )
         started = time.perf_counter()
         try:
-            metadata = ((REQUEST_ID_KEY, logs.request_id.get()), (PRIORITY_KEY, priority.name.lower()))
             answer = await self._method(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             _raise_fault_of_caller(error)
-            outcome: Outcome[Any] = Outcome(self._failed(error, timeout_seconds))
-        else:
-            took = round((time.perf_counter() - started) * 1e6)
-            call = task_pb2.StageTiming(task=self.task, stage=task_pb2.STAGE_CALL, microseconds=took)
-            status = task_pb2.TaskStatus(task=self.task, state=task_pb2.TASK_STATE_OK)
-            outcome = Outcome(status, answer, (*answer.timings, call))
-        _count(outcome.status)
-        return outcome
+            return Outcome(self._failed(error, timeout_seconds))
+        took = round((time.perf_counter() - started) * 1e6)
+        call = task_pb2.StageTiming(task=self.task, stage=task_pb2.STAGE_CALL, microseconds=took)
+        status = task_pb2.TaskStatus(task=self.task, state=task_pb2.TASK_STATE_OK)
+        return Outcome(status, answer, (*answer.timings, call))
 
     def _failed(self, error: grpc.aio.AioRpcError, timeout_seconds: float) -> task_pb2.TaskStatus:
         code = error.code()
@@ -167,8 +184,11 @@ def _options(max_message_bytes: int) -> list[tuple[str, str | int]]:
 
 
 def _count(status: task_pb2.TaskStatus) -> None:
-    state = task_pb2.TaskState.Name(status.state).removeprefix("TASK_STATE_")
-    metrics.TASK_RESULTS.labels(task_name(status.task), state, status.code).inc()
+    metrics.TASK_RESULTS.labels(task_name(status.task), _state(status), status.code).inc()
+
+
+def _state(status: task_pb2.TaskStatus) -> str:
+    return task_pb2.TaskState.Name(status.state).removeprefix("TASK_STATE_")
 
 
 def _raise_fault_of_caller(error: grpc.aio.AioRpcError) -> None:

@@ -1,4 +1,4 @@
-"""What happens around every request: its id, its metrics, and its errors as a `google.rpc.Status`."""
+"""What happens around every request: its id, its trace, its metrics, and its errors as a `google.rpc.Status`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.runtime import logs, metrics
+from services.runtime import logs, metrics, tracing
 from services.runtime.errors import InvalidInput, Overloaded, ServiceError
 
 REQUEST_ID_KEY = "x-request-id"
@@ -91,7 +91,8 @@ class _Room:
 
 def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str, room: _Room) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _Request(method, context):
+        span = tracing.tracer.request(method, context.invocation_metadata() or ())
+        async with _Request(method, context, span):
             with room:
                 return await behaviour(request, context)
 
@@ -100,6 +101,7 @@ def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str, room: _R
 
 def _answer_many(behaviour: Callable[..., AsyncGenerator[Any, None]], method: str) -> Callable[..., AsyncIterator[Any]]:
     async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        tracing.tracer.stream(context.invocation_metadata() or ())
         # Closed here and not by the garbage collector, whatever ends the call.
         async with _Request(method, context), aclosing(behaviour(requests, context)) as responses:
             async for response in responses:
@@ -109,15 +111,20 @@ def _answer_many(behaviour: Callable[..., AsyncGenerator[Any, None]], method: st
 
 
 class _Request:
-    """One request from its arrival to its end."""
+    """One request from its arrival to its end. span: its own, which ends with it."""
 
-    def __init__(self, method: str, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(
+        self, method: str, context: grpc.aio.ServicerContext[Any, Any], span: tracing.Span = tracing.NO_SPAN
+    ) -> None:
         self._method = method
         self._context = context
+        self._span = span
         self._started = time.perf_counter()
 
     async def __aenter__(self) -> None:
         logs.request_id.set(_request_id(self._context))
+        if self._span.trace_id:
+            self._context.set_trailing_metadata(((tracing.TRACE_ID_KEY, self._span.trace_id),))
         metrics.REQUESTS_IN_FLIGHT.labels(self._method).inc()
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -126,6 +133,7 @@ class _Request:
         metrics.REQUEST_DURATION.labels(self._method).observe(seconds)
         code = _code(error)
         metrics.REQUESTS.labels(self._method, code.name).inc()
+        self._end_span(code, error)
         if error is None:
             log.debug("answered", extra={"method": self._method, "seconds": round(seconds, 6)})
             return
@@ -138,7 +146,18 @@ class _Request:
         )
         if isinstance(error, _GONE):
             return
-        await self._context.abort_with_status(rpc_status.to_status(error_status(error)))
+        await self._abort(error_status(error))
+
+    def _end_span(self, code: grpc.StatusCode, error: BaseException | None) -> None:
+        self._span.set("rpc.response.status_code", code.name)
+        if error is not None:
+            self._span.fail(code.name, str(error))
+        self._span.end()
+
+    async def _abort(self, status: status_pb2.Status) -> None:
+        failed = rpc_status.to_status(status)
+        trace = ((tracing.TRACE_ID_KEY, self._span.trace_id),) if self._span.trace_id else ()
+        await self._context.abort(failed.code, failed.details, (*failed.trailing_metadata, *trace))
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

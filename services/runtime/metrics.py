@@ -45,6 +45,11 @@ SEGMENTS = Histogram(
     "Segments in a fused scene.",
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200),
 )
+TRACE_SPANS = Counter(
+    "perception_trace_spans_total",
+    "Spans of traces: exported, failed (the collector did not take them), or dropped (too many waited for it).",
+    ("result",),
+)
 VIEWER_PAGES = Gauge("perception_viewer_pages", "Connections of pages to the viewer now.")
 VIEWER_UPSTREAMS = Gauge("perception_viewer_upstreams", "Cameras and lists of cameras that are watched now.")
 VIEWER_SCENES = Counter(

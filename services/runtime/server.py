@@ -15,7 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
-from services.runtime import logs, metrics
+from services.runtime import logs, metrics, tracing
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
 
@@ -59,6 +59,7 @@ class Service:
 def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
     logs.set_up(name, settings.log_level)
+    tracing.start(name)
     uvloop.run(_serve(name, settings, build))
 
 
@@ -99,6 +100,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     service.drain()
     await server.stop(settings.drain_seconds)
     await service.close()
+    tracing.stop()
     metrics_server.shutdown()
     log.info("stopped")
 

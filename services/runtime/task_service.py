@@ -20,7 +20,7 @@ from services.runtime.images import ImageLimits, Picture
 from services.runtime.resize import Fit, fit
 from services.runtime.server import Served, Service, run
 from services.runtime.settings import TaskSettings, read_settings
-from services.runtime.timing import Deadline, StageClock
+from services.runtime.timing import Deadline, StageClock, stage_name
 
 Result = TypeVar("Result")
 Tensors = Mapping[str, NDArray[Any]]
@@ -55,7 +55,7 @@ class Call:
 
     async def work(self, stage: task_pb2.Stage, function: Callable[[], Result]) -> Result:
         """Runs a function on a worker thread as a stage of the request, if there is still time for it."""
-        self.deadline.remaining(task_pb2.Stage.Name(stage).removeprefix("STAGE_").lower())
+        self.deadline.remaining(stage_name(stage))
         with self.clock.stage(stage):
             return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 

@@ -1,4 +1,4 @@
-"""How long the stages of a request take, and how much time is left for it."""
+"""How long the stages of a request take (for its answer, the metrics and its trace), and how much time is left."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc.aio
 from perception.scene import task_name
 from perception.v1 import task_pb2
 
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.runtime.errors import DeadlineExceeded
 
 
@@ -36,7 +36,7 @@ class Deadline:
 
 
 class StageClock:
-    """Measures the stages of one request for its answer and for the metrics."""
+    """Measures the stages of one request for its answer, for the metrics, and as spans of its trace."""
 
     def __init__(self, task: task_pb2.Task) -> None:
         self._task = task
@@ -48,7 +48,8 @@ class StageClock:
     def stage(self, stage: task_pb2.Stage) -> Iterator[None]:
         """Measures what happens inside."""
         started = time.perf_counter()
-        yield
+        with tracing.tracer.span(stage_name(stage)):
+            yield
         self._add(stage, time.perf_counter() - started)
 
     def timings(self) -> list[task_pb2.StageTiming]:
@@ -57,6 +58,10 @@ class StageClock:
         return self._timings
 
     def _add(self, stage: task_pb2.Stage, seconds: float) -> None:
-        name = task_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()
-        metrics.STAGE_DURATION.labels(self._label, name).observe(seconds)
+        metrics.STAGE_DURATION.labels(self._label, stage_name(stage)).observe(seconds)
         self._timings.append(task_pb2.StageTiming(task=self._task, stage=stage, microseconds=round(seconds * 1e6)))
+
+
+def stage_name(stage: task_pb2.Stage) -> str:
+    """The stage's name in lower snake case, such as "preprocess"."""
+    return task_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()

@@ -127,7 +127,8 @@ def camera_command(agent_file: Path, *options: str) -> list[str]:
 
 
 def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory: Path) -> ProcessSpec:
-    command = triton_command(repository, tasks, run_directory / "triton", ports.triton, triton_environment())
+    traces = os.environ.get("TRITON_TRACES_URL", "")
+    command = triton_command(repository, tasks, run_directory / "triton", ports.triton, triton_environment(), traces)
     return ProcessSpec(
         "triton",
         command.argv,
@@ -170,6 +171,6 @@ def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str
 
 
 def _inherited() -> dict[str, str]:
-    # Nothing of the caller's own environment may slip into a service's settings by its name.
+    # Nothing else of the caller's own environment may slip into a service's settings by its name.
     names = ("PATH", "PYTHONPATH", "HOME", "XDG_CACHE_HOME", "LANG", "LOG_LEVEL")
-    return {name: os.environ[name] for name in names if name in os.environ}
+    return {name: value for name, value in os.environ.items() if name in names or name.startswith("OTEL_")}

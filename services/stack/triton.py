@@ -91,13 +91,15 @@ def triton_command(
     run_directory: Path,
     ports: TritonPorts,
     environment: Path = DEFAULT_ENVIRONMENT,
+    traces_url: str = "",
 ) -> TritonCommand:
     """Prepares `run_directory` for one server and says how to start it.
 
     Only `models` are loaded, under explicit model control. A model that does not load leaves the others served, and
     the server not ready. A run directory belongs to one server at a time: the names of its shared memory derive from
-    it, so that a new server can clear away what a killed one left. Raises `TritonNotUsable`, and `FileNotFoundError`
-    where the repository lacks a model.
+    it, so that a new server can clear away what a killed one left. traces_url: where the server sends its part of its
+    callers' traces, by OTLP over HTTP, such as `http://localhost:4318/v1/traces`; empty: nowhere. Raises
+    `TritonNotUsable`, and `FileNotFoundError` where the repository lacks a model.
     """
     installation = _installation(environment)
     for model in models:
@@ -129,6 +131,8 @@ def triton_command(
     ]
     for protocol, port in (("grpc", ports.grpc), ("http", ports.http), ("metrics", ports.metrics)):
         argv += [f"--{protocol}-address=127.0.0.1", f"--{protocol}-port={port}"]
+    if traces_url:
+        argv += trace_arguments(traces_url)
     for backend in sorted(path.name for path in backends.iterdir()):
         argv += [
             f"--backend-config={backend},shm-region-prefix-name={prefix}",
@@ -136,6 +140,18 @@ def triton_command(
             f"--backend-config={backend},shm-growth-byte-size={1 << 20}",
         ]
     return TritonCommand(tuple(argv), installation.env, run_directory, prefix)
+
+
+def trace_arguments(traces_url: str) -> list[str]:
+    """tritonserver's arguments by which it sends its part of its callers' traces, and begins none by itself."""
+    return [
+        "--trace-config=mode=opentelemetry",
+        f"--trace-config=opentelemetry,url={traces_url}",
+        "--trace-config=opentelemetry,resource=service.name=triton",
+        "--trace-config=opentelemetry,resource=service.namespace=perception",
+        "--trace-config=level=TIMESTAMPS",
+        "--trace-config=rate=0",
+    ]
 
 
 def remove_shared_memory(prefix: str) -> int:

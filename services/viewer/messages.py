@@ -93,6 +93,7 @@ def _pack(header: Json, scene: perception_pb2.PerceiveResponse, picture: bytes) 
 def _scene(scene: perception_pb2.PerceiveResponse) -> Json:
     return {
         "request_id": scene.request_id,
+        "trace_id": scene.trace_id,
         "image_size": _size(scene.image_size),
         "map_size": _size(scene.panoptic.size),
         "segments": [_segment(segment) for segment in scene.panoptic.segments],

@@ -14,7 +14,7 @@ from perception import PerceptionError
 from perception.channels import channel_options
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
-from services.runtime import metrics
+from services.runtime import metrics, tracing
 from services.viewer.messages import picture_message
 from services.viewer.settings import ViewerSettings
 
@@ -24,6 +24,8 @@ _STATUS = {
     grpc.StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
 }
+
+_PERCEIVE = "/perception.v1.PerceptionService/Perceive"
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +47,14 @@ class Pictures:
 
     async def perceive(self, request: web.Request) -> web.Response:
         """POST of an encoded picture; answers with its scene, or with JSON `{"error": …}` that a person understands."""
-        response = await self._answer(request)
+        span = tracing.tracer.frame(
+            "POST /perceive", {"http.request.method": "POST"}, traceparent=request.headers.get("traceparent", "")
+        )
+        with span:
+            response = await self._answer(request)
+            span.set("http.response.status_code", response.status)
+            if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                span.fail(str(response.status), response.text or "")
         metrics.VIEWER_PICTURES.labels(str(response.status)).inc()
         return response
 
@@ -74,11 +83,12 @@ class Pictures:
         request_id = uuid.uuid4().hex
         started = time.perf_counter()
         try:
-            scene = await stub.Perceive(
-                request,
-                timeout=self._settings.perceive_timeout_seconds,
-                metadata=(("x-request-id", request_id),),
-            )
+            with tracing.tracer.call(_PERCEIVE, {"server.address": self._settings.gateway_url}):
+                scene = await stub.Perceive(
+                    request,
+                    timeout=self._settings.perceive_timeout_seconds,
+                    metadata=(("x-request-id", request_id), *tracing.tracer.headers()),
+                )
         except grpc.aio.AioRpcError as error:
             log.warning("picture failed", extra={"code": error.code().name, "picture_request_id": request_id})
             status = _STATUS.get(error.code(), HTTPStatus.BAD_GATEWAY)

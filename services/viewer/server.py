@@ -10,7 +10,7 @@ import uvloop
 from aiohttp import web
 from prometheus_client import start_http_server
 
-from services.runtime import logs
+from services.runtime import logs, tracing
 from services.viewer.application import Viewer
 from services.viewer.settings import ViewerSettings
 
@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 def run(settings: ViewerSettings) -> None:
     """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
     logs.set_up("viewer", settings.log_level)
+    tracing.start("viewer")
     uvloop.run(_serve(settings))
 
 
@@ -47,5 +48,6 @@ async def _serve(settings: ViewerSettings) -> None:
     log.info("draining", extra={"seconds": settings.drain_seconds})
     await runner.cleanup()
     await viewer.close()
+    tracing.stop()
     metrics_server.shutdown()
     log.info("stopped")

@@ -19,6 +19,7 @@ from perception.feeds import AsyncFeed, Feed
 from perception.requests import Resolution, perceive_request
 from perception.scene import Scene
 from perception.streams import Conversation, Frame, Handovers, Priority, StreamAnswer
+from perception.tracing import trace_headers
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
 DEFAULT_TIMEOUT_SECONDS = 30.0
@@ -68,6 +69,8 @@ class PerceptionClient:
         image: path, encoded bytes, or RGB uint8 [H, W, 3]. tasks: names of the tasks to run, all where none is named.
         score_threshold: 0..1. resolution: the grid of the maps, the frame's pixels or the semantic model's. timeout:
         seconds. request_id: found again in the answer and in every log; made up where none is given.
+
+        Where the caller uses OpenTelemetry, the frame is part of the trace of its current span.
         """
         request_id = request_id or uuid.uuid4().hex
         request = perceive_request(image, tasks, score_threshold, resolution)
@@ -268,5 +271,5 @@ async def _send(feed: AsyncFeed, call: Any) -> None:
 
 
 def _metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:
-    identity = (("x-request-id", request_id),)
-    return (*identity, ("authorization", f"Bearer {token}")) if token else identity
+    authorization = (("authorization", f"Bearer {token}"),) if token else ()
+    return (("x-request-id", request_id), *authorization, *trace_headers())

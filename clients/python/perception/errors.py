@@ -11,7 +11,7 @@ PerceptionError
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from google.protobuf import any_pb2
@@ -21,7 +21,10 @@ from grpc_status import rpc_status
 
 
 class PerceptionError(Exception):
-    """A call failed. `code`: the canonical gRPC code. `reason`: upper snake case, stable for programs."""
+    """A call failed. `code`: the canonical gRPC code. `reason`: upper snake case, stable for programs.
+
+    `trace_id`: 32 hexadecimal digits; empty where the request is not traced.
+    """
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class PerceptionError(Exception):
         field: str = "",
         retry_after_seconds: float | None = None,
         request_id: str = "",
+        trace_id: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -39,6 +43,7 @@ class PerceptionError(Exception):
         self.field = field
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
+        self.trace_id = trace_id
 
     @classmethod
     def from_rpc_error(cls, error: grpc.RpcError, request_id: str = "") -> PerceptionError:
@@ -53,6 +58,7 @@ class PerceptionError(Exception):
             field=details.field,
             retry_after_seconds=details.retry_after_seconds,
             request_id=request_id,
+            trace_id=_trace_id(error),
         )
 
 
@@ -82,6 +88,11 @@ _KINDS: dict[grpc.StatusCode, type[PerceptionError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
 }
+
+
+def _trace_id(error: grpc.RpcError) -> str:
+    trailing_metadata: Any = error.trailing_metadata()
+    return str(dict(trailing_metadata or ()).get("x-trace-id", ""))
 
 
 class _Details:

@@ -44,7 +44,8 @@ class Scene:
 
     image_size: (height, width) of the picture as displayed, the frame of all boxes. class_map: None when semantic
     segmentation gave no answer. task_status, models: by task name, such as "detection". timings: seconds by stage,
-    "fuse" for the gateway's own and "detection.inference" for a task's.
+    "fuse" for the gateway's own and "detection.inference" for a task's. trace_id: 32 hexadecimal digits; empty where
+    the frame is not traced.
     """
 
     request_id: str
@@ -56,6 +57,7 @@ class Scene:
     task_status: dict[str, TaskStatus]
     models: dict[str, Model]
     timings: dict[str, float]
+    trace_id: str = ""
     image: ImageLike | None = field(default=None, repr=False)
 
     @classmethod
@@ -80,6 +82,7 @@ class Scene:
                 task_name(model.task): Model(model.name, model.version, model.catalog_entry) for model in message.models
             },
             timings={_stage_name(timing): timing.microseconds / 1e6 for timing in message.timings},
+            trace_id=message.trace_id,
             image=image,
         )
 

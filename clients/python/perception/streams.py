@@ -13,6 +13,7 @@ from perception.convert import ImageLike
 from perception.errors import PerceptionError
 from perception.requests import Resolution, known, perceive_request
 from perception.scene import Scene
+from perception.tracing import trace_headers
 from perception.v1 import perception_pb2
 
 Priority = Literal["high", "normal", "low"]
@@ -67,7 +68,8 @@ class StreamAnswer:
     sequence: the frame's number. epoch: the span in which ids of tracks mean the same thing; another one after
     every connect, every handover to another gateway, and every reset. degradation: what was left out of the scene
     to keep the deadline, "no_attributes" or "no_instance_masks" (and attributes), empty for nothing. age: seconds
-    from the frame's capture to its answer, by the gateway's clock.
+    from the frame's capture to its answer, by the gateway's clock. trace_id: 32 hexadecimal digits; empty where the
+    frame is not traced.
     """
 
     sequence: int
@@ -77,6 +79,7 @@ class StreamAnswer:
     scene: Scene | None = None
     error: FrameError | None = None
     dropped: FrameDropped | None = None
+    trace_id: str = ""
 
 
 def is_handover(error: PerceptionError) -> bool:
@@ -158,6 +161,7 @@ class Conversation:
             sequence=self._last,
             frame=perceive_request(frame.image, self._tasks, self._score_threshold, self._resolution),
             reset_tracks=frame.reset_tracks,
+            traceparent=dict(trace_headers()).get("traceparent"),
         )
         captured = time.time() if frame.captured is None else frame.captured
         request.capture_time.FromNanoseconds(round(captured * 1e9))
@@ -188,6 +192,7 @@ class Conversation:
             epoch=message.epoch,
             age=message.age_microseconds / 1e6,
             degradation="" if level == "unspecified" else level,
+            trace_id=message.trace_id,
         )
         match message.WhichOneof("result"):
             case "scene":

@@ -26,6 +26,8 @@ def to_record(camera: str, answer: perception_pb2.PerceiveStreamResponse, sent: 
     if answer.degradation:
         name = perception_pb2.Degradation.Name(answer.degradation)
         record["degradation"] = name.removeprefix("DEGRADATION_").lower()
+    if answer.trace_id:
+        record["trace_id"] = answer.trace_id
     match record["result"]:
         case "scene":
             record |= _scene(answer.scene)

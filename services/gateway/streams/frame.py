@@ -8,6 +8,8 @@ from typing import Any
 
 from perception.v1 import perception_pb2
 
+from services.runtime.tracing import NO_SPAN, Span
+
 _LARGEST_AGE_MICROSECONDS = 2**63 - 1
 _UNHURRIED_SHARE = 0.1
 """A frame that has less than this part of its deadline left when its turn comes is not begun."""
@@ -18,16 +20,17 @@ class Stamp:
     """What is known of a frame besides its picture.
 
     captured: when, on this process's monotonic clock. track_seconds: the time by which tracks move, on a clock of the
-    sender's.
+    sender's. span: from its arrival to its answer.
     """
 
     sequence: int
     captured: float
     track_seconds: float
     reset_tracks: bool
+    span: Span = NO_SPAN
 
     @classmethod
-    def of(cls, request: perception_pb2.PerceiveStreamRequest) -> Stamp:
+    def of(cls, request: perception_pb2.PerceiveStreamRequest, span: Span = NO_SPAN) -> Stamp:
         """The stamp of a request that arrives now; a capture time that is missing or in the future is now."""
         captured, track_seconds = time.monotonic(), time.time()
         if request.HasField("capture_time"):
@@ -36,7 +39,7 @@ class Stamp:
             track_seconds = min(track_seconds, told)
         if request.HasField("position"):
             track_seconds = request.position.seconds + request.position.nanos / 1e9
-        return cls(request.sequence, captured, track_seconds, request.reset_tracks)
+        return cls(request.sequence, captured, track_seconds, request.reset_tracks, span)
 
     @property
     def age(self) -> float:

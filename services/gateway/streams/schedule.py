@@ -6,6 +6,7 @@ A state machine without clock or I/O, so that every order of events can be tried
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -81,6 +82,11 @@ class Schedule(Generic[Frame, Answer]):
     def taken(self) -> None:
         """The next answer has been taken."""
         self._started.discard(self._places.popleft())
+
+    @property
+    def unanswered(self) -> Iterable[Place[Frame, Answer]]:
+        """Every frame that came in and whose answer was not taken, in order."""
+        return self._places
 
     @property
     def idle(self) -> bool:

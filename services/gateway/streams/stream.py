@@ -17,12 +17,14 @@ from services.gateway.streams.frame import Answer, Frame, Stamp
 from services.gateway.streams.identity import Identity
 from services.gateway.streams.options import StreamOptions
 from services.gateway.streams.schedule import Place, Schedule
-from services.runtime import logs, metrics
+from services.runtime import logs, metrics, tracing
 from services.runtime.errors import DeadlineExceeded, InvalidInput, ServiceError, Stopping
 from services.runtime.timing import Deadline
 
 Request = perception_pb2.PerceiveStreamRequest
 Response = perception_pb2.PerceiveStreamResponse
+
+_METHOD = "/perception.v1.PerceptionService/PerceiveStream"
 
 _LONGEST_STREAM_ID = 100
 """Characters of the stream's request id in those of its frames; the rest is for the frame's number."""
@@ -79,6 +81,7 @@ class Stream:
                     await self._change()
         finally:
             await _cancel(reading, dispatching, *self._at_work)
+            self._end_spans()
         for task in (reading, dispatching):
             if not task.cancelled():
                 task.result()
@@ -116,7 +119,7 @@ class Stream:
             self._refuse(request, InvalidInput("sequence", description))
             return
         self._last_sequence = request.sequence
-        stamp = Stamp.of(request)
+        stamp = self._stamp(request)
         frame = Frame(stamp, request.frame, self._options.deadline_seconds)
         if stamp.sequence <= self._options.answered:
             self._schedule.arrive_answered(answers.already_answered(stamp, self._options.answered))
@@ -126,8 +129,12 @@ class Stream:
             self._schedule.answer(older, answers.superseded(older.frame.stamp))
         self._changed.set()
 
+    def _stamp(self, request: Request) -> Stamp:
+        about: tracing.Attributes = {"perception.camera": self._options.camera, "perception.sequence": request.sequence}
+        return Stamp.of(request, tracing.tracer.frame(_METHOD, about, traceparent=request.traceparent))
+
     def _refuse(self, request: Request, fault: InvalidInput) -> None:
-        self._schedule.arrive_answered(answers.error(Stamp.of(request), fault.code.name, str(fault)))
+        self._schedule.arrive_answered(answers.error(self._stamp(request), fault.code.name, str(fault)))
         self._changed.set()
 
     async def _dispatch(self) -> None:
@@ -170,6 +177,8 @@ class Stream:
 
     async def _work(self, place: Place[Frame, Answer], frame: Frame) -> None:
         logs.request_id.set(f"{logs.request_id.get()[:_LONGEST_STREAM_ID]}-{frame.stamp.sequence}")
+        frame.stamp.span.make_current()
+        frame.stamp.span.event("put to work")
         level = self._ladder.level
         self._schedule.answer(place, await self._perceive(frame, level))
         self._changed.set()
@@ -204,15 +213,33 @@ class Stream:
 
     async def _response(self, answer: Answer) -> Response:
         stamp, response = answer.stamp, answer.response
+        with stamp.span as span:
+            await self._identify(stamp, response)
+            span.set("perception.result", answer.result)
+            if response.HasField("error"):
+                span.fail(response.error.code, response.error.message)
+        metrics.STREAM_FRAMES.labels(answer.result).inc()
+        return response
+
+    async def _identify(self, stamp: Stamp, response: Response) -> None:
+        """Adds what is only known in the order of answers: tracks, their epoch, the frame's age."""
         if stamp.reset_tracks:
             self._identity.reset()
         if response.HasField("scene"):
-            await self._identity.follow(response.scene, stamp.track_seconds)
+            with tracing.tracer.span("track"):
+                await self._identity.follow(response.scene, stamp.track_seconds)
             metrics.STREAM_ANSWER_AGE.observe(stamp.age)
         response.epoch = self._identity.epoch
         response.age_microseconds = stamp.age_microseconds
-        metrics.STREAM_FRAMES.labels(answer.result).inc()
-        return response
+        response.trace_id = stamp.span.trace_id
+
+    def _end_spans(self) -> None:
+        """Of the frames that nobody waits for any more."""
+        for place in self._schedule.unanswered:
+            of = place.frame or place.answer
+            if of is not None:
+                of.stamp.span.fail("CANCELLED", "the stream ended before the answer was sent")
+                of.stamp.span.end()
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

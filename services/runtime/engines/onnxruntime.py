@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 from tritonclient.utils import np_to_triton_dtype
 
+from services.runtime import tracing
 from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
 from services.runtime.errors import (
@@ -135,12 +136,14 @@ class _LoadedModel:
         running: asyncio.Future[list[NDArray[np.generic]]] | None = None
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
-                await self._threads.take((priority,))
+                with tracing.tracer.span("queue"):
+                    await self._threads.take((priority,))
                 running = asyncio.get_running_loop().run_in_executor(
                     self.pool, self._run, inputs, run_options, deadline
                 )
                 running.add_done_callback(self._make_room)
-                outputs = await asyncio.shield(running)
+                with tracing.tracer.span("compute"):
+                    outputs = await asyncio.shield(running)
         except (TimeoutError, asyncio.CancelledError) as error:
             if running is None:
                 self._room += 1

@@ -14,6 +14,7 @@ from perception.channels import channel_options
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
+from services.runtime import tracing
 from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
 from services.runtime.engines.triton_errors import error_from_status
@@ -37,6 +38,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
 )
+
+_MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 _CONTROL_TIMEOUT_SECONDS = 2.0
 """How long Triton may take to answer a question about a model."""
@@ -113,7 +116,8 @@ class TritonEngine:
             raise DeadlineExceeded("inference")
         message = _request(self._name, inputs, timeout_seconds, request_id, priority)
         try:
-            response = await self._call(self._model_infer(), message, timeout_seconds)
+            with tracing.tracer.call(_MODEL_INFER, {"server.address": self._url, "perception.model": self._name}):
+                response = await self._call(self._model_infer(), message, timeout_seconds, _trace_headers())
             outputs = _outputs(self._name, response)
         except ServiceError as error:
             if not isinstance(error, _INCONCLUSIVE):
@@ -182,15 +186,26 @@ class TritonEngine:
     def _model_infer(self) -> Any:
         """The method ModelInfer for a request that is serialized already."""
         return self._open_channel().unary_unary(
-            "/inference.GRPCInferenceService/ModelInfer",
+            _MODEL_INFER,
             response_deserializer=service_pb2.ModelInferResponse.FromString,
         )
 
-    async def _call(self, method: Any, request: Any, timeout_seconds: float = _CONTROL_TIMEOUT_SECONDS) -> Any:
+    async def _call(
+        self,
+        method: Any,
+        request: Any,
+        timeout_seconds: float = _CONTROL_TIMEOUT_SECONDS,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> Any:
         try:
-            return await method(request, timeout=timeout_seconds)
+            return await method(request, timeout=timeout_seconds, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             raise error_from_status(self._name, error.code(), error.details() or "") from error
+
+
+def _trace_headers() -> tuple[tuple[str, str], ...]:
+    """The current span for Triton, which records every trace that it is told of, sampled or not."""
+    return tracing.tracer.headers() if tracing.tracer.trace_id() else ()
 
 
 def _request(
