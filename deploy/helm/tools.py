@@ -33,11 +33,12 @@ _HELM_KUBERNETES = " ".join(
     for package in ("chartutil", "lint/rules")
     for name, number in zip(("Major", "Minor"), KUBERNETES_VERSIONS[-1].split(".")[:2], strict=True)
 )
-_CUSTOM_RESOURCES = {
+CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator@v0.94.1": "example/prometheus-operator-crd",
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
     "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
 }
+"""The modules with the definitions of the custom resources that the chart may use, and the folders that hold them."""
 SCHEMA_LOCATIONS = (
     f"{CACHE}/schemas/{{{{ .NormalizedKubernetesVersion }}}}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json",
     f"{CACHE}/schemas/custom/{{{{ .Group }}}}/{{{{ .ResourceKind }}}}_{{{{ .ResourceAPIVersion }}}}.json",
@@ -149,14 +150,22 @@ def _references(schema: Any) -> Iterator[str]:
             yield from _references(item)
 
 
-def _module(module: str) -> Path:
+def module(name: str) -> Path:
     """The unpacked folder of a Go module. Raises `RuntimeError` with what Go says where it cannot be had."""
-    command = ["go", "mod", "download", "-json", module]
+    command = ["go", "mod", "download", "-json", name]
     ran = subprocess.run(command, cwd=CACHE, env=_environment(), capture_output=True, text=True, check=False)
     answer = json.loads(ran.stdout) if ran.stdout else {"Error": ran.stderr}
     if "Error" in answer:
-        raise RuntimeError(f"{module}: {answer['Error']}")
+        raise RuntimeError(f"{name}: {answer['Error']}")
     return Path(answer["Dir"])
+
+
+def custom_resource_definitions(name: str) -> Iterator[Schema]:
+    """The CustomResourceDefinitions of one of `CUSTOM_RESOURCES`."""
+    for path in sorted((module(name) / CUSTOM_RESOURCES[name]).glob("*.yaml")):
+        for definition in yaml.load_all(path.read_text(encoding="utf-8"), _Loader):
+            if definition and definition["kind"] == "CustomResourceDefinition":
+                yield definition
 
 
 def _environment() -> dict[str, str]:
@@ -181,20 +190,18 @@ def main() -> None:
                 command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
                 subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
     complete = CACHE / "schemas" / "complete"
-    contents = "\n".join([*KUBERNETES_VERSIONS, *_CUSTOM_RESOURCES])
+    contents = "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
     if complete.is_file() and complete.read_text(encoding="utf-8") == contents:
         return
     for version in KUBERNETES_VERSIONS:
         with console.status(f"schemas of Kubernetes {version}"):
-            swagger = _module(f"k8s.io/kubernetes@v{version}") / "api" / "openapi-spec" / "swagger.json"
+            swagger = module(f"k8s.io/kubernetes@v{version}") / "api" / "openapi-spec" / "swagger.json"
             schemas = kubernetes_schemas(json.loads(swagger.read_text(encoding="utf-8")))
             _write(CACHE / "schemas" / f"v{version}", schemas)
-    for module, folder in _CUSTOM_RESOURCES.items():
-        with console.status(f"schemas of {module}"):
-            for path in sorted((_module(module) / folder).glob("*.yaml")):
-                for definition in yaml.load_all(path.read_text(encoding="utf-8"), _Loader):
-                    if definition and definition["kind"] == "CustomResourceDefinition":
-                        _write(CACHE / "schemas" / "custom", custom_schemas(definition))
+    for name in CUSTOM_RESOURCES:
+        with console.status(f"schemas of {name}"):
+            for definition in custom_resource_definitions(name):
+                _write(CACHE / "schemas" / "custom", custom_schemas(definition))
     complete.write_text(contents, encoding="utf-8")
 
 
