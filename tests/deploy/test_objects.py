@@ -171,7 +171,10 @@ def test_whoever_has_replicas_ends_connections_so_that_callers_find_new_ones() -
     for deployment in chart.objects("Deployment", values=f"{AGENT}\n{ages}"):
         match _component(deployment):
             case "triton":
-                assert "--grpc-max-connection-age=18000" in pod_spec(deployment)["containers"][0]["args"]
+                (container,) = pod_spec(deployment)["containers"]
+                assert "--grpc-max-connection-age=18000" in container["args"]
+                # It is told to stop when the last connection has ended.
+                assert container["lifecycle"]["preStop"]["sleep"]["seconds"] > 1.1 * 18
             case "camera" | "viewer":  # who watches an agent's camera finds no other agent that has it
                 assert "MAX_CONNECTION_AGE_SECONDS" not in str(deployment)
             case _:

@@ -33,6 +33,7 @@ class ServiceProcess:
         environment = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
         environment |= {"HOST": "127.0.0.1", "PORT": "0", "METRICS_PORT": "0"}
         environment |= {"HEALTH_INTERVAL_SECONDS": "0.05", **{key: str(value) for key, value in settings.items()}}
+        self.host = environment["HOST"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", f"services.{name}"],
@@ -45,8 +46,8 @@ class ServiceProcess:
 
     def __enter__(self) -> ServiceProcess:
         serving = self.logged("serving")
-        self.address = f"127.0.0.1:{serving['port']}"
-        self.metrics_url = f"http://127.0.0.1:{serving['metrics_port']}/metrics"
+        self.address = f"{self.host}:{serving['port']}"
+        self.metrics_url = f"http://{self.host}:{serving['metrics_port']}/metrics"
         self.channel = grpc.insecure_channel(self.address)
         return self
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -36,11 +37,18 @@ class TritonServer:
         models: Sequence[str],
         run_directory: Path,
         environment: Path = DEFAULT_ENVIRONMENT,
+        host: str = "127.0.0.1",
+        ports: TritonPorts | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
+        """host: an address of the loopback interface. ports: free ones where not given. arguments: further ones."""
         self.repository = repository
-        self.ports = TritonPorts(*free_ports(3))
-        self.url = f"127.0.0.1:{self.ports.grpc}"
-        self.command = triton_command(repository, models, run_directory, self.ports, environment)
+        self.ports = ports or TritonPorts(*free_ports(3))
+        self.host = host
+        self.url = f"{host}:{self.ports.grpc}"
+        command = triton_command(repository, models, run_directory, self.ports, environment)
+        argv = (argument.replace("-address=127.0.0.1", f"-address={host}") for argument in command.argv)
+        self.command = replace(command, argv=(*argv, *arguments))
         self.log = run_directory / "triton.log"
         self._models = models
         self._process: subprocess.Popen[bytes] | None = None

@@ -13,7 +13,7 @@ _RETRY = {
     "retryableStatusCodes": ["UNAVAILABLE"],
 }
 # Enough for all calls of a replica that dies; where everything is down, trying again soon stops.
-_THROTTLING = {"maxTokens": 400, "tokenRatio": 0.5}
+_THROTTLING = {"maxTokens": 400, "tokenRatio": 1}
 
 
 def channel_options(max_message_bytes: int, retried: Sequence[str] = ("",)) -> list[tuple[str, str | int]]:

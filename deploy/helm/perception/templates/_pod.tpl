@@ -109,7 +109,7 @@ capabilities: {drop: [ALL]}
 {{/* The Pod leaves its Service first; its callers learn of it while it still answers. */}}
 {{- define "perception.preStop" -}}
 preStop:
-  sleep: {seconds: {{ .root.Values.preStopSeconds }}}
+  sleep: {seconds: {{ .preStopSeconds | default .root.Values.preStopSeconds }}}
 {{- end -}}
 
 {{/*

@@ -1,0 +1,58 @@
+"""Load on a gateway from several callers at once, and what became of every request."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from perception import PerceptionClient, PerceptionError
+
+from tests.support.contract_models import picture
+
+
+@dataclass
+class Load:
+    """Callers that perceive one picture after the other, from `with` on to its end.
+
+    failures: what went wrong: a call that failed, or a task that failed behind one that did not.
+    """
+
+    address: str
+    callers: int = 4
+    answered: int = 0
+    slowest_seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+
+    def __enter__(self) -> Load:
+        self._end = threading.Event()
+        self._lock = threading.Lock()
+        self._client = PerceptionClient(self.address)
+        self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+        self._client.close()
+
+    def _call(self) -> None:
+        while not self._end.is_set():
+            started = time.monotonic()
+            problem = self._perceive()
+            with self._lock:
+                self.answered += 1
+                self.slowest_seconds = max(self.slowest_seconds, time.monotonic() - started)
+                if problem:
+                    self.failures.append(problem)
+
+    def _perceive(self) -> str:
+        try:
+            scene = self._client.perceive(picture())
+        except PerceptionError as error:
+            return f"{error.code.name}: {error}"
+        failed = [status for status in scene.task_status.values() if status.state not in ("OK", "SKIPPED")]
+        return "; ".join(f"{status.code}: {status.reason}" for status in failed)
