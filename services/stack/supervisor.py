@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,9 +22,6 @@ from services.stack.layout import ProcessSpec
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1
-# Loaded here, because between fork and exec no lock may be taken.
-_LIBC = ctypes.CDLL(None)
 _LAST_LINES = 15
 
 
@@ -77,7 +74,7 @@ class Supervisor:
         spec.clear()
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
-                spec.argv,
+                [*_dying_with_their_parent(), *spec.argv],
                 env=dict(spec.env),
                 cwd=spec.cwd,
                 stdin=subprocess.DEVNULL,
@@ -85,7 +82,6 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 # A session of its own: Ctrl-C reaches the supervisor alone, which stops the processes in order.
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )
 
     def process(self, name: str) -> subprocess.Popen[bytes]:
@@ -147,9 +143,14 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _die_with_parent() -> None:
-    # A supervisor that is killed cannot stop what it started; Linux does it then.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _dying_with_their_parent() -> list[str]:
+    """What a command begins with whose process is to end with this one; nothing where there is no such thing.
+
+    A supervisor that is killed cannot stop what it started; Linux does it then. A program tells it so, because this
+    process must not run code of its own between fork and exec: threads of gRPC may be at work.
+    """
+    program = shutil.which("setpriv") if sys.platform == "linux" else None
+    return [program, "--pdeathsig", "TERM"] if program else []
 
 
 @contextmanager
