@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 GRACE_SECONDS = 2.0
 """A stream lasts at most nine tenths of it."""
-SECONDS = 5.0
+SECONDS = 4.0
 FRAMES_PER_SECOND = 25
 
 

@@ -1,9 +1,10 @@
-"""A DNS server that answers one name with the addresses that a test gives it, as a headless Service's does."""
+"""A DNS server that answers names with the addresses that a test gives them, as those of headless Services are."""
 
 from __future__ import annotations
 
 import socketserver
 import threading
+from collections import defaultdict
 from typing import Any
 
 import dns.message
@@ -12,10 +13,10 @@ import dns.rrset
 
 
 class NameServer:
-    """Listens on a UDP port of this machine. addresses: IPv4; what is answered from now on."""
+    """Listens on a UDP port of this machine. addresses: IPv4, by name; what is answered from now on."""
 
-    def __init__(self, addresses: list[str]) -> None:
-        self.addresses = addresses
+    def __init__(self) -> None:
+        self.addresses: defaultdict[str, list[str]] = defaultdict(list)
         self._server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -45,6 +46,7 @@ class NameServer:
     def _answer(self, query: Any) -> dns.message.Message:
         answer = dns.message.make_response(query)
         (question,) = query.question
-        if question.rdtype == dns.rdatatype.A and self.addresses:
-            answer.answer.append(dns.rrset.from_text_list(question.name, 5, "IN", "A", list(self.addresses)))
+        addresses = list(self.addresses[question.name.to_text(omit_final_dot=True)])
+        if question.rdtype == dns.rdatatype.A and addresses:
+            answer.answer.append(dns.rrset.from_text_list(question.name, 5, "IN", "A", addresses))
         return answer
