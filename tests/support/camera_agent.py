@@ -24,7 +24,7 @@ from tests.support.triton import free_ports
 class AgentProcess:
     """`perception camera run` on free ports."""
 
-    def __init__(self, directory: Path, gateway: str, cameras: list[dict[str, Any]]) -> None:
+    def __init__(self, directory: Path, gateway: str, cameras: list[dict[str, Any]], **environment: str) -> None:
         self.port, self.metrics_port = free_ports(2)
         config = directory / "cameras.yaml"
         config.write_text(
@@ -45,7 +45,12 @@ class AgentProcess:
             stdin=subprocess.DEVNULL,
             stderr=self._log,
             # Nothing of this test's proxies or settings.
-            env={"PATH": os.environ["PATH"], "HOME": str(directory), "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": str(directory),
+                "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+                **environment,
+            },
         )
 
     def __enter__(self) -> AgentProcess:
