@@ -57,6 +57,12 @@ modelRepository:
     environment: {RCLONE_CONFIG_MODELS_TYPE: s3, RCLONE_CONFIG_MODELS_ENV_AUTH: true}
     credentialsSecret: bucket
 """,
+    "traces": """
+tracing:
+  endpoint: http://collector.monitoring:4317
+  tritonEndpoint: http://collector.monitoring:4318/v1/traces
+  environmentSecret: collector-token
+""",
     "no policies": "networkPolicy: {enabled: false}",
     "clients": """
 networkPolicy:

@@ -63,7 +63,7 @@ import os, sys
 import services.camera.cli, services.detection.__main__, services.gateway.__main__, services.viewer.server
 import services.runtime.engines.triton, services.runtime.engines.onnxruntime
 from perception.tracing import trace_headers
-from services.runtime import interceptors
+from services.runtime import tracing
 for variables in {OFF}:
     os.environ |= variables
     tracing.start("test")

@@ -27,6 +27,12 @@
 {{- if and (or .Values.ingress.enabled .Values.gatewayApi.enabled) .Values.networkPolicy.enabled (not .Values.networkPolicy.gatewayClients) -}}
   {{- fail "networkPolicy.gatewayClients: the controller behind ingress or gatewayApi has to reach the gateway: expected such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: ingress-nginx}}}], found none" -}}
 {{- end -}}
+{{- if and .Values.tracing.tritonEndpoint (not .Values.tracing.endpoint) -}}
+  {{- fail "tracing.tritonEndpoint: Triton goes on with the traces of its callers, which have none: expected tracing.endpoint as well, found none" -}}
+{{- end -}}
+{{- if and .Values.tracing.endpoint .Values.networkPolicy.enabled (not .Values.networkPolicy.collector) -}}
+  {{- fail "networkPolicy.collector: no rule lets traces reach the collector: expected such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}], found none" -}}
+{{- end -}}
 {{- if not $tasks -}}
   {{- fail "tasks: expected at least one that is enabled, found none" -}}
 {{- end -}}

@@ -173,6 +173,29 @@ strategy:
 {{- end }}
 {{- include "perception.environment" .spec.settings }}
 {{- include "perception.pythonEnvironment" . }}
+{{- include "perception.tracingEnvironment" . }}
+{{- end -}}
+
+{{/* Traces of our own services; nothing where there is no collector. */}}
+{{- define "perception.tracingEnvironment" -}}
+{{- with .root.Values.tracing -}}
+{{- if .endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: OTEL_TRACES_SAMPLER, value: parentbased_traceidratio}
+- {name: OTEL_TRACES_SAMPLER_ARG, value: {{ .samplingRatio | quote }}}
+- name: K8S_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- {name: OTEL_RESOURCE_ATTRIBUTES, value: "k8s.namespace.name={{ $.root.Release.Namespace }},k8s.pod.name=$(K8S_POD_NAME)"}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "perception.tracingSecret" -}}
+{{- with .root.Values.tracing -}}
+{{- if and .endpoint .environmentSecret -}}
+envFrom: [{secretRef: {name: {{ .environmentSecret }}}}]
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "perception.pythonEnvironment" }}
