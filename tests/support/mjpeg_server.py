@@ -10,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 @contextmanager
-def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float, port: int = 0) -> Iterator[str]:
+def mjpeg_camera(
+    pictures: Sequence[bytes], frames_per_second: float, port: int = 0, host: str = "127.0.0.1"
+) -> Iterator[str]:
     """Serves the pictures over and over as multipart/x-mixed-replace; yields the URL. Port 0 takes a free one."""
     stopped = threading.Event()
 
@@ -31,12 +33,12 @@ def mjpeg_camera(pictures: Sequence[bytes], frames_per_second: float, port: int 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/video"
+        yield f"http://{host}:{server.server_port}/video"
     finally:
         stopped.set()
         server.shutdown()

@@ -13,11 +13,11 @@ import dns.rrset
 
 
 class NameServer:
-    """Listens on a UDP port of this machine. addresses: IPv4, by name; what is answered from now on."""
+    """Listens on a UDP port, a free one where none is given. addresses: IPv4, by name; what is answered from now on."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
         self.addresses: defaultdict[str, list[str]] = defaultdict(list)
-        self._server = socketserver.ThreadingUDPServer(("127.0.0.1", 0), self._handler())
+        self._server = socketserver.ThreadingUDPServer((host, port), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     def __enter__(self) -> NameServer:
