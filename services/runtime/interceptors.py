@@ -17,7 +17,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.runtime import logs, metrics, tracing
-from services.runtime.errors import InvalidInput, Overloaded, ServiceError
+from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Stopping
 
 REQUEST_ID_KEY = "x-request-id"
 DOMAIN = "perception"
@@ -138,7 +138,7 @@ class _Request:
             log.debug("answered", extra={"method": self._method, "seconds": round(seconds, 6)})
             return
         log.log(
-            logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.WARNING,
+            _level(error, code),
             "%s",
             error,
             extra={"method": self._method, "code": code.name, "seconds": round(seconds, 6)},
@@ -158,6 +158,12 @@ class _Request:
         failed = rpc_status.to_status(status)
         trace = ((tracing.TRACE_ID_KEY, self._span.trace_id),) if self._span.trace_id else ()
         await self._context.abort(failed.code, failed.details, (*failed.trailing_metadata, *trace))
+
+
+def _level(error: BaseException, code: grpc.StatusCode) -> int:
+    if isinstance(error, Stopping):  # the caller goes on elsewhere
+        return logging.INFO
+    return logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.WARNING
 
 
 def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:

@@ -8,8 +8,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc.aio
+from grpc_status import rpc_status
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
+from services.runtime.errors import Stopping
+from services.runtime.interceptors import error_status
 from tests.clients.python.scenes import response
 
 Request = perception_pb2.PerceiveStreamRequest
@@ -20,7 +23,8 @@ class StreamGateway(perception_pb2_grpc.PerceptionServiceServicer):
     """Answers each frame with the scene of `scenes.response`, `seconds` after it came, one at a time.
 
     streams: all requests by stream, without their pictures. pictures: the last one's JPEG. Frames up to a stream's
-    `resume_after` are answered as dropped, as the real gateway does. hold: cleared, no frame is answered.
+    `resume_after` are answered as dropped, as the real gateway does. hold: cleared, no frame is answered. end_after: so
+    many frames end a stream; hands_over: as the real gateway ends it when it stops, and not without a word.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
@@ -30,6 +34,7 @@ class StreamGateway(perception_pb2_grpc.PerceptionServiceServicer):
         self.hold = asyncio.Event()
         self.hold.set()
         self.end_after: int | None = None
+        self.hands_over = False
 
     async def PerceiveStream(  # noqa: N802 - the RPC's name
         self, requests: AsyncIterator[Request], context: Any
@@ -50,6 +55,8 @@ class StreamGateway(perception_pb2_grpc.PerceptionServiceServicer):
                 answer.scene.CopyFrom(response())
             yield answer
             if len(stream) == self.end_after:
+                if self.hands_over:
+                    await context.abort_with_status(rpc_status.to_status(error_status(Stopping())))
                 return
 
     def sequences(self) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from random import Random
 from typing import Any
 
 import grpc.aio
-from perception.v1 import perception_pb2, perception_pb2_grpc
+import pytest
+from perception.v1 import camera_pb2, perception_pb2, perception_pb2_grpc
 
 from services.camera.agent import RunningCamera
 from services.camera.camera import Camera
@@ -123,6 +125,29 @@ async def test_gateway_that_ends_the_stream_is_called_again() -> None:
         async with serving(gateway) as port, running(camera(url, name="ended"), port) as gate:
             await until(lambda: len(gateway.streams) >= 3)
             assert gate.status.message().perceived >= 6
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_gateway_that_hands_the_stream_over(tmp_path: Path, live: bool) -> None:
+    """The next stream goes on with what has no answer: no frame is lost, none answered twice, and nothing was away."""
+    gateway = StreamGateway(seconds=0.03)
+    gateway.end_after, gateway.hands_over = 5, True
+    source = write_film(tmp_path / "film.mp4", 24, 25)
+    lines = tmp_path / "film.jsonl"
+    pace = {"pace": "real_time"} if live else {"pace": "as_fast_as_possible", "stream": {"max_in_flight": 4}}
+    settings = camera(source, name="handed", sinks=[{"kind": "jsonl", "path": lines}], **pace)
+    async with serving(gateway) as port, running(settings, port) as gate:
+        await until(lambda: gate.status.is_connected)
+        connected: list[bool] = []
+        gate.status._on_change = lambda: connected.append(gate.status.is_connected)
+        await until(lambda: gate.status.state == camera_pb2.CAMERA_STATE_ENDED and not gate.status.is_connected)
+    status = gate.status.message()
+    answered = [json.loads(line)["sequence"] for line in lines.read_text().splitlines()]
+    assert answered == list(range(1, status.sent + 1))
+    assert (status.failed, status.perceived) == (0, status.sent)
+    assert len(gateway.streams) >= status.sent / 5
+    assert all(stream[0].HasField("options") for stream in gateway.streams)
+    assert connected.count(False) == 1, "only at the end"
 
 
 async def test_gateway_that_never_answers_takes_no_memory(monkeypatch: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import socket
 import subprocess
@@ -25,7 +26,8 @@ from perception.convert import image_to_message
 from perception.v1 import detection_pb2, detection_pb2_grpc, image_pb2, model_pb2, model_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from services.runtime.server import _follow
+from services.runtime.server import LIVENESS, _follow, _options
+from services.runtime.settings import ServiceSettings
 from tests.support.contract_models import picture, write_model
 from tests.support.service import PROJECT, ServiceProcess, eventually
 
@@ -53,6 +55,7 @@ def test_health_follows_the_model(tmp_path: Path) -> None:
         # From the first moment, before anything is known of the model.
         assert {service.health(name) for name in names} == {"NOT_SERVING"}
         service.logged("not ready")
+        assert service.health(LIVENESS) == "SERVING", "a restart would not bring the model"
         assert 'perception_model_ready{task="detection"} 0.0' in service.metrics()
         with pytest.raises(grpc.RpcError) as caught:
             detect(service)
@@ -171,6 +174,22 @@ def test_sigterm_drains(slow_models: Path, tmp_path: Path) -> None:
         messages = [record["message"] for record in service.records()]
         assert messages.index("draining") < messages.index("stopped")
         assert not [record for record in service.records() if record["level"] == "ERROR"]
+
+
+def test_connections_end_of_age_and_no_request_fails(small_models: Path, tmp_path: Path) -> None:
+    """Whoever calls looks all replicas up anew whenever one does."""
+    settings = {"ENGINE": "onnxruntime", "MODEL_REPOSITORY": small_models, "MAX_CONNECTION_AGE_SECONDS": 0.5}
+    states: list[grpc.ChannelConnectivity] = []
+    with ServiceProcess("detection", tmp_path, **settings) as service:
+        service.wait_until_ready()
+        service.channel.subscribe(states.append)
+        eventually(lambda: bool(detect(service).detections) and states.count(grpc.ChannelConnectivity.READY) > 2)
+
+
+def test_connections_may_last_for_ever() -> None:
+    options = dict(_options(ServiceSettings(max_connection_age_seconds=math.inf)))
+    assert options["grpc.max_connection_age_ms"] == 2**31 - 1
+    assert options["grpc.max_connection_age_grace_ms"] == 60_000
 
 
 def test_a_drain_ends_when_its_time_is_over(slow_models: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -302,6 +303,42 @@ async def test_a_gateway_that_drains_answers_what_it_has_read() -> None:
     late.send(1)
     with pytest.raises(Stopping):
         await late.take()
+
+
+async def test_a_stream_that_has_lasted_long_is_handed_over() -> None:
+    """Before gRPC would cut it off; what it has read is answered."""
+    system = System()
+    camera = Camera(over(system, max_connection_age_grace_seconds=0.2))
+    taking = await begin(camera, 1, 2)
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.2)
+    camera.send(3)  # not read any more
+    assert not taking.done()
+    await system.finish("gate1")
+    await system.finish("gate2")
+    with pytest.raises(Stopping, match="a stream of"):
+        await taking
+    assert asyncio.get_running_loop().time() - began < 10
+    assert [answer.sequence for answer in camera.answers] == [1, 2]
+
+
+async def test_a_stream_may_last_for_ever() -> None:
+    camera = Camera(over(System(seconds=0.0), max_connection_age_grace_seconds=math.inf))
+    taking = await begin(camera, 1, 2)
+    camera.end()
+    assert await taking == [(1, "scene"), (2, "scene")]
+
+
+async def test_a_stream_whose_camera_has_ended_is_not_handed_over() -> None:
+    system = System()
+    streams = over(system)
+    camera = Camera(streams)
+    taking = await begin(camera, 1)
+    camera.end()
+    await settle()
+    streams.stop()
+    await system.finish("gate1")
+    assert await taking == [(1, "scene")]
 
 
 async def test_more_streams_than_allowed_are_refused() -> None:
