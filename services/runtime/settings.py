@@ -10,6 +10,10 @@ from typing import Any, Literal, NoReturn, TypeVar, get_args
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_TRACES = """\
+  OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, … (OpenTelemetry's own, default: no traces)
+      Collector of traces, OTLP over gRPC; docs/monitoring.md."""
+
 
 class ServiceSettings(BaseSettings):
     """Settings of every service."""
@@ -76,7 +80,7 @@ def read_settings(kind: type[Settings], program: str, purpose: str) -> Settings:
     parser = argparse.ArgumentParser(
         prog=program,
         description=purpose,
-        epilog="Environment variables:\n" + _describe(kind),
+        epilog=f"Environment variables:\n{_describe(kind)}\n{_TRACES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
