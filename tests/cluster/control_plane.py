@@ -108,7 +108,9 @@ class ControlPlane:
     def get(self, kind: str, namespace: str = "", selector: str = "") -> list[Object]:
         """All objects of a kind, in one namespace or in all."""
         where = ["--namespace", namespace] if namespace else ["--all-namespaces"]
-        found: list[Object] = json.loads(self.kubectl("get", kind, *where, "--selector", selector, "-o", "json"))["items"]
+        found: list[Object] = json.loads(self.kubectl("get", kind, *where, "--selector", selector, "-o", "json"))[
+            "items"
+        ]
         return found
 
     def create(self, objects: Iterable[Object]) -> None:
@@ -138,7 +140,10 @@ class ControlPlane:
         self._tell(f"starting {program}")
         with (self._folder / f"{program}.log").open("wb") as log:
             self._processes[program] = subprocess.Popen(
-                [programs.program(program), *arguments], stdout=log, stderr=subprocess.STDOUT, cwd=self._folder
+                [programs.program(program), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
             )
 
     def _start_etcd(self) -> None:
@@ -178,6 +183,8 @@ class ControlPlane:
                 "--service-cluster-ip-range=10.0.0.0/16",
                 # Nothing in the simulated nodes could call the API server at an address of loopback.
                 "--endpoint-reconciler-type=none",
+                # Debian's etcd is too old for lists as streams; clients that know ask for plain ones at once.
+                "--feature-gates=WatchList=false",
             ]
         if program == "kube-controller-manager":
             return [
@@ -227,7 +234,7 @@ class ControlPlane:
         return path
 
     def _certificate(self) -> Path:
-        # The API server signs one for itself, and leaves it here with the authority that signed it.
+        # The API server signs one for itself, and leaves it here before the authority that signed it.
         return self._folder / "certificates" / "apiserver.crt"
 
     def _tls(self) -> ssl.SSLContext:

@@ -126,7 +126,9 @@ def _build(kubernetes: Path) -> None:
 
 
 def _go(folder: Path, *arguments: str) -> str:
-    ran = subprocess.run(["go", *arguments], cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        ["go", *arguments], cwd=folder, env=_environment(), capture_output=True, text=True, check=False
+    )
     if ran.returncode:
         raise RuntimeError(f"go {' '.join(arguments[:2])} failed:\n{ran.stderr}")
     return ran.stdout

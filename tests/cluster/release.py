@@ -60,7 +60,9 @@ class Release:
 
     def wait_until_ready(self, seconds: float = 120.0) -> float:
         """Waits until every Deployment has all its Pods, of its last version; how many seconds that took."""
-        return self.cluster.wait("Deployments that are complete", lambda: all(map(_is_complete, self.deployments())), seconds)
+        return self.cluster.wait(
+            "Deployments that are complete", lambda: all(map(_is_complete, self.deployments())), seconds
+        )
 
     def warnings(self) -> list[str]:
         """What Kubernetes complains of in the namespace."""
