@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+from grpc_status import rpc_status
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
+from services.runtime.errors import Stopping
+from services.runtime.interceptors import error_status
 from tests.clients.python.scenes import response
 
 Behaviour = Callable[[grpc.ServicerContext], None]
@@ -29,6 +32,7 @@ class Gateway(perception_pb2_grpc.PerceptionServiceServicer):
         self.stream: Callable[[perception_pb2.PerceiveStreamRequest], perception_pb2.PerceiveStreamResponse] = (
             lambda request: perception_pb2.PerceiveStreamResponse(scene=response())
         )
+        self.hand_over_after: int | None = None
 
     def Perceive(self, request: perception_pb2.PerceiveRequest, context: Any) -> perception_pb2.PerceiveResponse:  # noqa: N802
         self._see(context)
@@ -40,10 +44,15 @@ class Gateway(perception_pb2_grpc.PerceptionServiceServicer):
         return answer
 
     def PerceiveStream(self, requests: Any, context: Any) -> Iterator[perception_pb2.PerceiveStreamResponse]:  # noqa: N802
-        """Answers what `stream` says of each request; `response` where it says nothing."""
+        """Answers what `stream` says of each request; `response` where it says nothing.
+
+        After `hand_over_after` answers the call ends as that of a gateway does that stops.
+        """
         self._see(context)
         self.behaviour(context)
-        for request in requests:
+        for number, request in enumerate(requests):
+            if number == self.hand_over_after:
+                context.abort_with_status(rpc_status.to_status(error_status(Stopping())))
             self.stream_requests.append(request)
             answer = self.stream(request)
             answer.sequence = request.sequence

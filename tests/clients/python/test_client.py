@@ -308,6 +308,30 @@ async def test_nobody_there_is_unavailable(perceive: Perceive) -> None:
         await perceive(address, b"a picture", timeout=5.0)
 
 
+@pytest.mark.parametrize("failures", [2, 3])
+async def test_what_one_replica_cannot_answer_another_is_asked(
+    gateway: Gateway, perceive: Perceive, failures: int
+) -> None:
+    """Twice, and with a picture larger than what gRPC keeps for that by itself."""
+    calls = 0
+    down = refuse(code_pb2.UNAVAILABLE, "no task answered")
+
+    def down_at_first(context: grpc.ServicerContext) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= failures:
+            down(context)
+
+    gateway.behaviour = down_at_first
+    if failures < 3:
+        await perceive(gateway.address, bytes(2**20))
+        assert len(gateway.request.image.encoded) == 2**20
+    else:
+        with pytest.raises(Unavailable, match="no task answered"):
+            await perceive(gateway.address, bytes(2**20))
+    assert calls == 3
+
+
 async def test_no_answer_in_time_is_deadline_exceeded(gateway: Gateway, perceive: Perceive) -> None:
     gateway.behaviour = dawdle
     with pytest.raises(DeadlineExceeded) as caught:

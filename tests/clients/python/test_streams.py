@@ -108,6 +108,34 @@ async def test_a_stream_that_was_told_nothing(gateway: Gateway, stream: Stream) 
     assert gateway.stream_requests[0].options == normal
 
 
+async def test_a_stream_that_is_handed_over_goes_on(gateway: Gateway, stream: Stream) -> None:
+    """What has no answer goes to the next gateway, also a frame that was taken as the call before ended."""
+    gateway.hand_over_after = 3
+
+    def camera() -> Iterator[bytes]:
+        for number in range(1, 11):
+            time.sleep(0.1 if number % 3 == 1 else 0.0)
+            yield b"frame %d" % number
+
+    answers = [answer async for answer in stream(gateway.address, camera(), camera="gate", track=True)]
+    assert [answer.sequence for answer in answers] == list(range(1, 11))
+    requests = gateway.stream_requests
+    assert [request.frame.image.encoded for request in requests] == [b"frame %d" % number for number in range(1, 11)]
+    firsts = [request for request in requests if request.HasField("options")]
+    assert [request.sequence for request in firsts] == [1, 4, 7, 10]
+    assert [request.options.resume_after for request in firsts] == [0, 3, 6, 9]
+    assert not firsts[0].options.HasField("resume_after")
+    assert all(request.options.track for request in firsts)
+
+
+async def test_gateways_that_all_hand_over_are_unavailable(gateway: Gateway, stream: Stream) -> None:
+    gateway.hand_over_after = 0
+    with pytest.raises(Unavailable) as caught:
+        await anext(stream(gateway.address, [b"one"], camera="gate"))
+    assert caught.value.reason == "STOPPING"
+    assert gateway.stream_requests == []
+
+
 async def test_answers_are_typed(gateway: Gateway, stream: Stream, tmp_path: Path) -> None:
     scene = perception_pb2.PerceiveStreamResponse(
         scene=response(), epoch=7, age_microseconds=1_500_000, degradation=perception_pb2.DEGRADATION_NO_ATTRIBUTES
