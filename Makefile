@@ -54,6 +54,12 @@ test: environment environment-dev environment-models lint ## Run every check and
 	.venv/bin/pytest $(ONCE_MORE)
 	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
+.PHONY: test-cluster
+test-cluster: environment environment-dev ## Install, drain, update and scale the chart on a real control plane; builds Kubernetes first (11 minutes)
+	@.venv/bin/python -m deploy.helm.tools
+	@.venv/bin/python -m tests.cluster.programs
+	.venv/bin/pytest tests/cluster --capture=no --verbose
+
 .PHONY: lint
 lint: environment-dev ## ruff, mypy, buf
 	.venv/bin/ruff check

@@ -16,7 +16,7 @@ def cpu_node(number: int, cpu: int = 16) -> Object:
 
 
 def gpu_node(number: int, product: str = "NVIDIA-L4", resources: Mapping[str, int] | None = None) -> Object:
-    """A node with GPUs, labelled and tainted as NVIDIA's operator does; four whole ones unless `resources` says else."""
+    """A node with four GPUs, or with `resources` of them, labelled and tainted as NVIDIA's operator does."""
     taint = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
     return _node(
         f"gpu-{number}", number, 32, {"nvidia.com/gpu.product": product}, resources or {"nvidia.com/gpu": 4}, [taint]
