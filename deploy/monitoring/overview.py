@@ -85,8 +85,9 @@ OVERVIEW = Dashboard(
                 graph(
                     "Calls that did not end well, by code",
                     "Nothing, but for CANCELLED when callers leave, and UNAVAILABLE of PerceiveStream when the gateway "
-                    "hands a stream over: two to four times an hour for each camera, and in updates. INVALID_ARGUMENT is "
-                    "the caller's, RESOURCE_EXHAUSTED says that the gateway is full, UNAVAILABLE and INTERNAL are ours.",
+                    "hands a stream over: two to four times an hour for each camera, and in updates. "
+                    "INVALID_ARGUMENT is the caller's, RESOURCE_EXHAUSTED says that the gateway is full, UNAVAILABLE "
+                    "and INTERNAL are ours.",
                     Query(
                         f'sum by (method, code) (rate(perception_requests_total{{{_GATEWAY}, code!="OK"}}'
                         "[$__rate_interval]))",

@@ -153,7 +153,7 @@ class Conversation:
         perceive_request(b"", self._tasks, score_threshold, resolution)
 
     def add(self, frame: Frame | ImageLike) -> Waiting:
-        """The next frame, which waits from now on. Raises `ValueError` or `OSError` for a picture that cannot be sent."""
+        """The next frame, which waits from now on. Raises `ValueError` or `OSError` for one that cannot be sent."""
         if not isinstance(frame, Frame):
             frame = Frame(frame)
         self._last = self._last + 1 if frame.sequence is None else frame.sequence
