@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tests.cluster import nodes, programs
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.release import Release
 
 _SHOWN = pytest.StashKey[list[tuple[str, str, float]]]()
 _console = Console(stderr=True, width=150, soft_wrap=False)
@@ -40,6 +41,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def clean_cluster(cluster: ControlPlane) -> Iterator[ControlPlane]:
     """The cluster, without the nodes of other modules, and rid of this one's at the end."""
     yield cluster
+    nodes.take_down(cluster)
+
+
+@pytest.fixture
+def trial(cluster: ControlPlane) -> Iterator[Release]:
+    """A release of one test's own that is not installed yet; it and all nodes go afterwards."""
+    release = Release(cluster, "trial")
+    yield release
+    release.remove()
     nodes.take_down(cluster)
 
 

@@ -44,7 +44,7 @@ class Release:
 
     def remove(self) -> None:
         """Removes the namespace and everything in it."""
-        self.cluster.kubectl("delete", "namespace", self.namespace)
+        self.cluster.kubectl("delete", "namespace", self.namespace, "--ignore-not-found")
 
     def pods(self, selector: str = "") -> list[Object]:
         """Its Pods."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import yaml
 
 from tests.cluster import nodes, watching
 from tests.cluster.conftest import Shown
-from tests.cluster.control_plane import ControlPlane
 from tests.cluster.release import Release
 from tests.cluster.watching import is_ready, workload
 
@@ -27,15 +25,6 @@ _FRAMES_PER_GPU = {"segmentation": 200, "small": 500}
 _GATEWAYS = math.ceil(_FRAMES_IN_FLIGHT / 5)
 _TASK_PODS = math.ceil(_FRAMES_IN_FLIGHT / 16)
 _GPU_NODES, _ALL_NODES = 20, 200
-
-
-@pytest.fixture
-def release(cluster: ControlPlane) -> Iterator[Release]:
-    """A release that is not installed yet; it and all nodes go afterwards."""
-    made = Release(cluster, "scaling")
-    yield made
-    made.remove()
-    nodes.take_down(cluster)
 
 
 def _thousand_cameras() -> str:
@@ -67,8 +56,8 @@ def _thousand_cameras() -> str:
     )
 
 
-def test_a_thousand_cameras_on_two_hundred_nodes(release: Release, shown: Shown) -> None:
-    cluster = release.cluster
+def test_a_thousand_cameras_on_two_hundred_nodes(trial: Release, shown: Shown) -> None:
+    cluster = trial.cluster
     came_up = nodes.bring_up(
         cluster,
         [
@@ -77,16 +66,16 @@ def test_a_thousand_cameras_on_two_hundred_nodes(release: Release, shown: Shown)
         ],
     )
     shown(f"{_ALL_NODES} nodes, {_GPU_NODES} of them with four GPUs, take Pods after {came_up:.0f} s")
-    release.values = _thousand_cameras()
+    trial.values = _thousand_cameras()
     began = time.monotonic()
-    release.install("--timeout=10m")
+    trial.install("--timeout=10m")
     installed = time.monotonic() - began
-    wanted = sum(release.replicas().values())
-    cluster.wait("all Pods on nodes", lambda: _scheduled(release) == wanted, seconds=400)
+    wanted = sum(trial.replicas().values())
+    cluster.wait("all Pods on nodes", lambda: _scheduled(trial) == wanted, seconds=400)
     scheduled = time.monotonic() - began
-    cluster.wait("all Pods ready", lambda: sum(map(is_ready, release.pods())) == wanted, seconds=200)
+    cluster.wait("all Pods ready", lambda: sum(map(is_ready, trial.pods())) == wanted, seconds=200)
     ready = time.monotonic() - began
-    pods = release.pods()
+    pods = trial.pods()
     zones = {node["metadata"]["name"]: node["metadata"]["labels"] for node in cluster.get("nodes")}
     gpus = [pod for pod in pods if "-triton-" in workload(pod)]
     assert all(pod["spec"]["nodeName"].startswith("gpu-") for pod in gpus)
@@ -112,40 +101,38 @@ def _scheduled(release: Release) -> int:
 
 
 @pytest.mark.parametrize("kind", ["hpa", "keda"])
-def test_scaling_can_be_switched_on_without_going_under_the_minimum(release: Release, kind: str, shown: Shown) -> None:
-    nodes.bring_up(release.cluster, [*map(nodes.cpu_node, range(3)), nodes.gpu_node(0)])
-    release.values = "triton: {poolDefaults: {replicas: 3}}\ngateway: {replicas: 4}"
-    release.install("--wait", "--timeout=120s")
-    before = release.replicas()
-    release.values += f"\nautoscaling: {{kind: {kind}, prometheus: {{serverAddress: 'http://prometheus'}}}}"
-    with watching.ready_pods(release.cluster, release.namespace) as ready:
-        release.upgrade("--wait", "--timeout=120s")
-        release.wait_until_ready()
+def test_scaling_can_be_switched_on_without_going_under_the_minimum(trial: Release, kind: str, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, [*map(nodes.cpu_node, range(3)), nodes.gpu_node(0)])
+    trial.values = "triton: {poolDefaults: {replicas: 3}}\ngateway: {replicas: 4}"
+    trial.install("--wait", "--timeout=120s")
+    before = trial.replicas()
+    trial.values += f"\nautoscaling: {{kind: {kind}, prometheus: {{serverAddress: 'http://prometheus'}}}}"
+    with watching.ready_pods(trial.cluster, trial.namespace) as ready:
+        trial.upgrade("--wait", "--timeout=120s")
+        trial.wait_until_ready()
     least = {name: ready.least[name] for name in before}
     assert least == before
     # And what a scaler has decided stays, whatever else is changed.
-    release.cluster.kubectl(
-        "scale", "deployment/perception-gateway", "--namespace", release.namespace, "--replicas", "5"
-    )
-    release.wait_until_ready()
-    release.upgrade("--set", "logLevel=DEBUG", "--wait", "--timeout=120s")
-    assert release.replicas() == {**before, "perception-gateway": 5}
+    trial.cluster.kubectl("scale", "deployment/perception-gateway", "--namespace", trial.namespace, "--replicas", "5")
+    trial.wait_until_ready()
+    trial.upgrade("--set", "logLevel=DEBUG", "--wait", "--timeout=120s")
+    assert trial.replicas() == {**before, "perception-gateway": 5}
     shown(f"none → {kind}: {before['perception-gateway']} gateways stay, and 5 that a scaler wants stay over an update")
 
 
-def test_scaled_deployments_get_their_least_number_of_pods(release: Release, shown: Shown) -> None:
-    nodes.bring_up(release.cluster, [*map(nodes.cpu_node, range(3)), nodes.gpu_node(0)])
-    release.values = "autoscaling: {kind: hpa}"
-    release.install()
+def test_scaled_deployments_get_their_least_number_of_pods(trial: Release, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, [*map(nodes.cpu_node, range(3)), nodes.gpu_node(0)])
+    trial.values = "autoscaling: {kind: hpa}"
+    trial.install()
     scaled = {
         one["spec"]["scaleTargetRef"]["name"]: one["spec"]["minReplicas"]
-        for one in release.cluster.get("horizontalpodautoscalers", release.namespace)
+        for one in trial.cluster.get("horizontalpodautoscalers", trial.namespace)
     }
     assert scaled
 
     def all_there() -> bool:
-        replicas = release.replicas()
+        replicas = trial.replicas()
         return all(replicas[name] >= least for name, least in scaled.items())
 
-    seconds = release.cluster.wait("the least number of Pods", all_there, seconds=90)
+    seconds = trial.cluster.wait("the least number of Pods", all_there, seconds=90)
     shown(f"{len(scaled)} Deployments have it {seconds:.0f} s after helm install, though no metric is served here")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.cluster import nodes
 from tests.cluster.conftest import Shown
-from tests.cluster.control_plane import ControlPlane, Object
+from tests.cluster.control_plane import Object
 from tests.cluster.release import Release
 from tests.cluster.watching import is_ready, workload
 
@@ -45,21 +43,12 @@ _NODES = [
 ]
 
 
-@pytest.fixture
-def namespaced(request: pytest.FixtureRequest, cluster: ControlPlane) -> Iterator[Release]:
-    """A release that is not installed yet; it and all nodes go afterwards."""
-    release = Release(cluster, request.node.name.replace("_", "-").removeprefix("test-")[:50])
-    yield release
-    release.remove()
-    nodes.take_down(cluster)
-
-
-def test_triton_lands_only_on_nodes_with_its_gpus(namespaced: Release, shown: Shown) -> None:
-    nodes.bring_up(namespaced.cluster, _NODES)
-    namespaced.values = _POOLS
-    namespaced.install("--wait", "--timeout=120s")
+def test_triton_lands_only_on_nodes_with_its_gpus(trial: Release, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, _NODES)
+    trial.values = _POOLS
+    trial.install("--wait", "--timeout=120s")
     places: dict[str, set[str]] = {}
-    for pod in namespaced.pods():
+    for pod in trial.pods():
         places.setdefault(workload(pod).removeprefix("perception-"), set()).add(pod["spec"]["nodeName"])
     assert places["triton-large"] <= {"gpu-1", "gpu-2"}
     assert places["triton-sliced"] == {"gpu-3"}
@@ -71,41 +60,41 @@ def test_triton_lands_only_on_nodes_with_its_gpus(namespaced: Release, shown: Sh
     shown("; ".join(f"{name} on {found}" for name, found in pools.items()) + "; all others on nodes without GPUs")
 
 
-def test_without_a_gpu_triton_waits_and_says_why(namespaced: Release, shown: Shown) -> None:
-    nodes.bring_up(namespaced.cluster, [nodes.cpu_node(number) for number in range(3)])
-    namespaced.install()
-    message = _waits(namespaced, namespaced.pods(_TRITON))
+def test_without_a_gpu_triton_waits_and_says_why(trial: Release, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, [nodes.cpu_node(number) for number in range(3)])
+    trial.install()
+    message = _waits(trial, trial.pods(_TRITON))
     assert "3 Insufficient nvidia.com/gpu" in message
-    others = [pod for pod in namespaced.pods() if "-triton-" not in workload(pod)]
-    namespaced.cluster.wait("the other Pods", lambda: _all_ready(namespaced, len(others)))
+    others = [pod for pod in trial.pods() if "-triton-" not in workload(pod)]
+    trial.cluster.wait("the other Pods", lambda: _all_ready(trial, len(others)))
     shown(f"Triton's Pod is Pending, {len(others)} others run: {message}")
     # As soon as there is one, it runs.
-    nodes.bring_up(namespaced.cluster, [nodes.gpu_node(0)])
-    seconds = namespaced.wait_until_ready()
-    (pod,) = namespaced.pods(_TRITON)
+    nodes.bring_up(trial.cluster, [nodes.gpu_node(0)])
+    seconds = trial.wait_until_ready()
+    (pod,) = trial.pods(_TRITON)
     assert pod["spec"]["nodeName"] == "gpu-0"
     shown(f"{seconds:.0f} s after a node with GPUs is there, Triton's Pod is ready on it")
 
 
-def test_with_other_gpus_than_wanted_triton_waits_and_says_why(namespaced: Release, shown: Shown) -> None:
-    nodes.bring_up(namespaced.cluster, [nodes.cpu_node(0), nodes.gpu_node(0, "NVIDIA-L4")])
-    namespaced.values = "triton: {poolDefaults: {gpu: {products: [NVIDIA-H100-80GB-HBM3]}}}"
-    namespaced.install()
-    message = _waits(namespaced, namespaced.pods(_TRITON))
+def test_with_other_gpus_than_wanted_triton_waits_and_says_why(trial: Release, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, [nodes.cpu_node(0), nodes.gpu_node(0, "NVIDIA-L4")])
+    trial.values = "triton: {poolDefaults: {gpu: {products: [NVIDIA-H100-80GB-HBM3]}}}"
+    trial.install()
+    message = _waits(trial, trial.pods(_TRITON))
     assert "didn't match Pod's node affinity/selector" in message
     shown(f"wanted an H100, found an L4: {message}")
 
 
-def test_when_gpus_are_used_up_triton_waits_and_the_rest_goes_on(namespaced: Release, shown: Shown) -> None:
-    nodes.bring_up(namespaced.cluster, [nodes.cpu_node(0), nodes.gpu_node(0)])
-    namespaced.values = "triton: {poolDefaults: {replicas: 6}}"
-    namespaced.install()
-    cluster = namespaced.cluster
-    cluster.wait("four Pods of Triton that run", lambda: sum(map(is_ready, namespaced.pods(_TRITON))) == 4)
-    waiting = [pod for pod in namespaced.pods(_TRITON) if "nodeName" not in pod["spec"]]
+def test_when_gpus_are_used_up_triton_waits_and_the_rest_goes_on(trial: Release, shown: Shown) -> None:
+    nodes.bring_up(trial.cluster, [nodes.cpu_node(0), nodes.gpu_node(0)])
+    trial.values = "triton: {poolDefaults: {replicas: 6}}"
+    trial.install()
+    cluster = trial.cluster
+    cluster.wait("four Pods of Triton that run", lambda: sum(map(is_ready, trial.pods(_TRITON))) == 4)
+    waiting = [pod for pod in trial.pods(_TRITON) if "nodeName" not in pod["spec"]]
     assert len(waiting) == 2
-    message = _waits(namespaced, waiting)
-    assert "1 Insufficient nvidia.com/gpu" in message
+    message = _waits(trial, waiting)
+    assert "2 Insufficient nvidia.com/gpu" in message
     shown(f"4 of 6 Pods have the node's 4 GPUs, 2 are Pending: {message}")
 
 

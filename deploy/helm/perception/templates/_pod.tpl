@@ -144,10 +144,17 @@ readinessProbe:
 {{- toYaml $resources -}}
 {{- end -}}
 
-{{/* How an update goes, and how many Pods there are where nothing scales them. */}}
+{{/*
+How an update goes, and how many Pods there are. What scales them decides, so an update writes down what there are: a
+Deployment that says nothing where it said something before goes back to one Pod.
+*/}}
 {{- define "perception.deployment" -}}
 {{- if or (eq .root.Values.autoscaling.kind "none") (not .spec.autoscaling) }}
 replicas: {{ .spec.replicas }}
+{{- else }}
+{{- with lookup "apps/v1" "Deployment" .root.Release.Namespace (include "perception.workloadName" .) }}
+replicas: {{ int .spec.replicas }}
+{{- end }}
 {{- end }}
 revisionHistoryLimit: 3
 selector:
