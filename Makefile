@@ -76,6 +76,18 @@ format: environment-dev ## Format the code
 stubs: environment-dev ## Generate the client's stubs from protos/
 	.venv/bin/python clients/python/generate_stubs.py
 
+.PHONY: images
+images: environment ## Build the images of services and models with Docker or buildah; IMAGES="perception-services perception-model-job"
+	@.venv/bin/python -m deploy.docker.images build $(IMAGES)
+
+.PHONY: pin-images
+pin-images: environment ## Pin what the images stand on by digest, in deploy/docker/.env
+	@.venv/bin/python -m deploy.docker.images pin
+
+.PHONY: test-images
+test-images: environment environment-dev ## Build the images over a Debian of debootstrap and run them (root, buildah, minutes)
+	PERCEPTION_TEST_IMAGES=1 .venv/bin/pytest -v -s tests/deploy/docker
+
 .PHONY: environment
 environment: $(STAMPS)/runtime $(STAMPS)/triton ## Install what `make run` needs into .venv and .venv-triton
 

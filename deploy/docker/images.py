@@ -79,14 +79,21 @@ def build_command(
     for base in image.bases:
         pinned = _PINNED.match(pins[base])
         if pinned is None:
-            raise ValueError(f"{base}: expected name:tag@sha256:…, found {pins[base]}; `make pin-images` adds the digest")
+            raise ValueError(
+                f"{base}: expected name:tag@sha256:…, found {pins[base]}; `make pin-images` adds the digest"
+            )
         # buildah takes a tag or a digest, not both.
         reference = f"{pinned['name']}@{pinned['digest']}" if builder == "buildah" else pins[base]
         command.append(f"--build-arg={base}={reference}")
-    command += [f"--build-arg={argument}" for argument in (f"VERSION={version()}", f"REVISION={_revision()}", *arguments)]
+    command += [
+        f"--build-arg={argument}" for argument in (f"VERSION={version()}", f"REVISION={_revision()}", *arguments)
+    ]
     if weights is not None:
         command.append(f"--build-context=weights={weights.resolve()}")
-    for name, path in (("certificates", _CERTIFICATES), ("pip", Path(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf")))):
+    for name, path in (
+        ("certificates", _CERTIFICATES),
+        ("pip", Path(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf"))),
+    ):
         if path.is_file():
             command.append(f"--secret=id={name},src={path}")
     target = [f"--target={image.target}"] if image.target else []
@@ -111,7 +118,11 @@ def _run(command: Sequence[str], what: str, log: Path) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as file, console.status(what) as status:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "DOCKER_BUILDKIT": "1"}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "DOCKER_BUILDKIT": "1"},
         )
         assert process.stdout is not None
         for line in process.stdout:
@@ -119,7 +130,9 @@ def _run(command: Sequence[str], what: str, log: Path) -> None:
             if line.strip():
                 status.update(f"{what}: {line.strip()[:100]}")
     if process.wait():
-        raise typer.BadParameter(f"{what} failed:\n{''.join(log.read_text().splitlines(keepends=True)[-15:])}all of it: {log}")
+        raise typer.BadParameter(
+            f"{what} failed:\n{''.join(log.read_text().splitlines(keepends=True)[-15:])}all of it: {log}"
+        )
 
 
 def _size(builder: Builder, reference: str) -> str:
@@ -134,8 +147,12 @@ def _size(builder: Builder, reference: str) -> str:
 @app.command()
 def build(
     names: Annotated[list[str] | None, typer.Argument(help="Images; without any, services and models.")] = None,
-    builder: Annotated[Builder | None, typer.Option(help="Default: docker where its engine runs, else buildah.")] = None,
-    build_arg: Annotated[list[str] | None, typer.Option(help="NAME=VALUE for the Dockerfile, such as PROFILE=street.")] = None,
+    builder: Annotated[
+        Builder | None, typer.Option(help="Default: docker where its engine runs, else buildah.")
+    ] = None,
+    build_arg: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE for the Dockerfile, such as PROFILE=street.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder with weights that the project does not bring.")] = None,
     pins: Annotated[Path, typer.Option(help="File that pins what the images stand on.")] = PINS,
 ) -> None:
@@ -160,7 +177,9 @@ def build(
 @app.command()
 def pin(
     pins: Annotated[Path, typer.Option(help="File to write the digests into.")] = PINS,
-    check: Annotated[bool, typer.Option("--check", help="Only compare; exit status 1 where a tag has moved on.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare; exit status 1 where a tag has moved on.")
+    ] = False,
 ) -> None:
     """Ask the registries which images the tags stand for now, and pin them by digest."""
     found = {}

@@ -38,7 +38,7 @@ RUN cd "$(python3.11 -c 'import os; print(os.path.dirname(os.__file__))')" \
     && $remove adduser apt debian-archive-keyring e2fsprogs gpgv libapt-pkg6.0 libpam-modules libpam-modules-bin \
         libpam-runtime login logsave mount passwd util-linux util-linux-extra > /dev/null 2>&1 \
     && $remove perl-base > /dev/null 2>&1 \
-    && rm -rf /var/cache/* /var/lib/apt /var/log/* /root /tmp/* \
+    && rm -rf /var/cache/* /var/lib/apt /var/log/* /usr/share/info /root /tmp/* \
     && ! find / -xdev -type f -perm /6000 | grep .
 
 FROM scratch

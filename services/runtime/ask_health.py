@@ -1,4 +1,4 @@
-"""Asks a service how it is: `python -m services.runtime.ask_health localhost:50050`, for what cannot ask by gRPC itself.
+"""Asks a service how it is, for what cannot ask by gRPC: `python -m services.runtime.ask_health localhost:50050`.
 
 Exit status 0 where it serves; else 1, with what it said on standard error.
 """
@@ -23,7 +23,9 @@ def ask(address: str, seconds: float = 5.0) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m services.runtime.ask_health", description="Asks a service how it is.")
+    parser = argparse.ArgumentParser(
+        prog="python -m services.runtime.ask_health", description="Asks a service how it is."
+    )
     parser.add_argument("address", help="such as localhost:50050")
     asked = parser.parse_args().address
     if (said := ask(asked)) != "SERVING":

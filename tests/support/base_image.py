@@ -70,8 +70,9 @@ def import_base(archive: Path, name: str) -> str:
 
     container = buildah("from", "scratch")
     try:
-        buildah("add", container, str(archive), "/")
-        buildah("commit", "--quiet", container, name)
+        buildah("add", container, str(archive.resolve()), "/")
+        # The same archive gives the same digest, on which a build finds what it has built before.
+        buildah("commit", "--quiet", "--timestamp=0", container, name)
     finally:
         buildah("rm", container)
     return buildah("images", "--format", "{{.Digest}}", name)

@@ -1,4 +1,4 @@
-"""Runs processes out of an image's file system as a cluster would: no root, no capabilities, nothing written but /tmp."""
+"""Runs processes out of an image as a cluster would: no root, no capabilities, and /tmp alone to write to."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ USER = 1000
 
 _SCRIPT = """
 set -e
+mkdir -p {folders}
 mount --bind {root} {root}
 mount -o remount,bind,ro {root}
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs {root}/tmp
@@ -20,7 +21,7 @@ mount -t proc proc {root}/proc
 mount --rbind /dev {root}/dev
 {volumes}
 exec setpriv --no-new-privs --bounding-set=-all,+sys_chroot,+setuid,+setgid \
-    chroot --userspec={user}:{user} --groups= {root} /usr/bin/env --ignore-environment {environment} {command}
+    chroot --userspec={user}:{user} --groups= {root} /bin/env -i {environment} {command}
 """
 
 
@@ -49,17 +50,20 @@ class UnpackedImage:
     ) -> subprocess.Popen[Any]:
         """Starts a command with the image's environment and these variables, and nothing of the caller's.
 
-        volumes: what is mounted, by the folder in the image, which must be there: the folder outside of it, and
-            whether it may be written to. The network is the machine's.
+        volumes: what is mounted, by its place in the image: the file or folder outside of it, and whether it may be
+            written to. The network is the machine's.
         """
+        volumes = volumes or {}
+        folders = ["/tmp", "/proc", "/dev", *(place for place, (source, _) in volumes.items() if source.is_dir())]
         variables = [*self.configuration["Env"], *(f"{name}={value}" for name, value in (environment or {}).items())]
         script = _SCRIPT.format(
             root=self.root,
+            folders=" ".join(f"{self.root}{folder}" for folder in folders),
             user=USER,
             volumes="\n".join(
-                f"mount --bind {source} {self.root}{folder}"
-                + ("" if writable else f"\nmount -o remount,bind,ro {self.root}{folder}")
-                for folder, (source, writable) in (volumes or {}).items()
+                f"mount --bind {source} {self.root}{place}"
+                + ("" if writable else f"\nmount -o remount,bind,ro {self.root}{place}")
+                for place, (source, writable) in volumes.items()
             ),
             environment=shlex.join(variables),
             command=shlex.join(command),

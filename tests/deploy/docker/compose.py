@@ -1,0 +1,49 @@
+"""The compose files as Docker would read them, and the loader that Docker Compose itself is made with."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from deploy.docker.images import FOLDER, read_pins
+
+LAPTOP = (FOLDER / "compose.yaml",)
+GPU = (*LAPTOP, FOLDER / "compose.gpu.yaml")
+LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
+
+Service = dict[str, Any]
+
+
+def why_no_loader() -> str:
+    """Why the compose files cannot be loaded here; empty where they can."""
+    return "" if shutil.which("go") else "Go is missing, which runs the loader of compose files"
+
+
+def load(files: tuple[Path, ...], folder: Path, edit: tuple[str, str] = ("", "")) -> subprocess.CompletedProcess[str]:
+    """Runs the loader on files whose variables .env sets. edit: what to replace in the last of them, and by what."""
+    copies = []
+    for path in files:
+        text = Template(path.read_text()).substitute(read_pins())
+        if path == files[-1] and edit[0]:
+            assert edit[0] in text
+            text = text.replace(*edit)
+        copies.append(folder / path.name)
+        copies[-1].write_text(text)
+    command = ["go", "run", LOADER, *map(str, copies)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+
+
+def services(files: tuple[Path, ...], folder: Path) -> dict[str, Service]:
+    """The services, merged and normalised, their environment as a map. Fails where the loader refuses them."""
+    ran = load(files, folder)
+    assert ran.returncode == 0, ran.stderr
+    found: dict[str, Service] = yaml.safe_load(ran.stdout)["services"]
+    for service in found.values():
+        given = service.get("environment") or {}
+        service["environment"] = given if isinstance(given, dict) else dict(one.split("=", 1) for one in given)
+    return found
