@@ -59,7 +59,7 @@ class RecordedSpan(Span):
         self.trace_id = _trace_id(span)
 
     @property
-    def traceparent(self) -> str:  # type: ignore[override] # of the many spans few are asked for it
+    def traceparent(self) -> str:
         """See `Span.traceparent`."""
         carrier: dict[str, str] = {}
         _propagator.inject(carrier, trace.set_span_in_context(self._span))

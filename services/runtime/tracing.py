@@ -30,8 +30,11 @@ class Span:
 
     trace_id = ""
     """32 hexadecimal digits; empty where the work is not traced."""
-    traceparent = ""
-    """The span as a caller, as in the header of W3C Trace Context."""
+
+    @property
+    def traceparent(self) -> str:
+        """The span as a caller, as in the header of W3C Trace Context; empty where the work is in no trace."""
+        return ""
 
     def __enter__(self) -> Self:
         return self
