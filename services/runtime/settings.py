@@ -34,7 +34,7 @@ class ServiceSettings(BaseSettings):
         10.0, ge=0, allow_inf_nan=False, description="Time for requests at work to end after SIGTERM."
     )
     max_connection_age_seconds: float = Field(
-        30.0,
+        10.0,
         gt=0,
         description="Age, give or take a tenth, at which a connection takes no more requests: its caller looks up all "
         "replicas anew and spreads over those that came; inf: never.",
