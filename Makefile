@@ -86,6 +86,7 @@ pin-images: environment ## Pin what the images stand on by digest, in deploy/doc
 
 .PHONY: test-images
 test-images: environment environment-dev ## Build the images over a Debian of debootstrap and run them (root, buildah, minutes)
+	@.venv/bin/python -m deploy.helm.tools
 	PERCEPTION_TEST_IMAGES=1 .venv/bin/pytest -v -s tests/deploy/docker
 
 .PHONY: environment

@@ -1,4 +1,4 @@
-"""What the chart's tests need: `python -m deploy.helm.tools` builds helm and kubeconform, and caches schemas.
+"""What the tests under tests/deploy need: `python -m deploy.helm.tools` builds programs, and caches schemas.
 
 All of it comes as Go modules, at the versions that stand here, into .cache/helm, where the tests look for it. Needs Go;
 compiling helm takes some minutes.
@@ -24,6 +24,8 @@ CACHE = _PROJECT / ".cache" / "helm"
 _PROGRAMS = {
     "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
     "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+    # What Docker Compose itself reads its files with.
+    "compose-config": "github.com/compose-spec/compose-go/v2/cmd@v2.16.2",
 }
 KUBERNETES_VERSIONS = ("1.35.4", "1.36.3", "1.37.0")
 """The three minor versions whose schemas the chart is held to."""
@@ -62,7 +64,7 @@ console = Console(stderr=True)
 
 
 def program(name: str) -> str | None:
-    """Path of helm or kubeconform: the cached one, or the machine's; None where there is neither."""
+    """Path of helm or another program: the cached one, or the machine's; None where there is neither."""
     cached = CACHE / "bin" / name
     return str(cached) if cached.is_file() else shutil.which(name)
 
@@ -180,7 +182,7 @@ def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
 
 
 def main() -> None:
-    """Build helm and kubeconform and cache Kubernetes' schemas into .cache/helm; what is there already stays."""
+    """Build helm, kubeconform and the reader of compose files, and cache schemas; what is there already stays."""
     if shutil.which("go") is None:
         raise SystemExit("expected Go on PATH, found none")
     (CACHE / "bin").mkdir(parents=True, exist_ok=True)
@@ -189,6 +191,8 @@ def main() -> None:
             with console.status(f"building {package}"):
                 command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
                 subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
+            installed = CACHE / "bin" / Path(package.partition("@")[0]).name
+            installed.rename(CACHE / "bin" / name)
     complete = CACHE / "schemas" / "complete"
     contents = "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
     if complete.is_file() and complete.read_text(encoding="utf-8") == contents:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 from string import Template
@@ -11,17 +10,17 @@ from typing import Any
 import yaml
 
 from deploy.docker.images import FOLDER, read_pins
+from deploy.helm import tools
 
 LAPTOP = (FOLDER / "compose.yaml",)
 GPU = (*LAPTOP, FOLDER / "compose.gpu.yaml")
-LOADER = "github.com/compose-spec/compose-go/v2/cmd@v2.16.2"
 
 Service = dict[str, Any]
 
 
 def why_no_loader() -> str:
     """Why the compose files cannot be loaded here; empty where they can."""
-    return "" if shutil.which("go") else "Go is missing, which runs the loader of compose files"
+    return tools.missing("compose-config")
 
 
 def load(files: tuple[Path, ...], folder: Path, edit: tuple[str, str] = ("", "")) -> subprocess.CompletedProcess[str]:
@@ -34,8 +33,8 @@ def load(files: tuple[Path, ...], folder: Path, edit: tuple[str, str] = ("", "")
             text = text.replace(*edit)
         copies.append(folder / path.name)
         copies[-1].write_text(text)
-    command = ["go", "run", LOADER, *map(str, copies)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    command = [str(tools.program("compose-config")), *map(str, copies)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def services(files: tuple[Path, ...], folder: Path) -> dict[str, Service]:

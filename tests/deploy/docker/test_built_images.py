@@ -22,7 +22,7 @@ from perception import PerceptionClient
 
 from deploy.docker.images import PINS, PROJECT, read_pins, version, write_pins
 from models.datasets.scenes import SceneSequence
-from tests.deploy.docker.compose import LAPTOP, services
+from tests.deploy.docker.compose import LAPTOP, services, why_no_loader
 from tests.deploy.docker.composition import Composition
 from tests.support.base_image import import_base, make_base, make_busybox
 from tests.support.container import USER, UnpackedImage
@@ -32,7 +32,7 @@ CACHE = PROJECT / ".cache/images"
 LARGEST_MEGABYTES = 700
 """What the services' image may take, unpacked; docs/deployment.md says what it takes."""
 
-_NEEDED = ("buildah", "debootstrap", "go", "prometheus", "skopeo", "docker-registry")
+_NEEDED = ("buildah", "debootstrap", "prometheus", "skopeo", "docker-registry")
 
 
 def _why_not() -> str:
@@ -41,7 +41,7 @@ def _why_not() -> str:
     if os.geteuid() != 0:
         return "needs root"
     missing = [name for name in _NEEDED if shutil.which(name) is None]
-    return f"missing: {', '.join(missing)}" if missing else ""
+    return f"missing: {', '.join(missing)}" if missing else why_no_loader()
 
 
 pytestmark = [

@@ -21,10 +21,7 @@ from tests.deploy import chart
 from tests.deploy.chart import needs_helm, pod_spec
 from tests.deploy.docker.compose import GPU, LAPTOP, Service, load, services, why_no_loader
 
-pytestmark = [
-    pytest.mark.skipif(bool(why_no_loader()), reason=why_no_loader()),
-    pytest.mark.timeout(300),  # the loader is compiled the first time
-]
+pytestmark = pytest.mark.skipif(bool(why_no_loader()), reason=why_no_loader())
 
 OURS = ("gateway", "detection", "instance-segmentation", "semantic-segmentation", "classification", "camera", "viewer")
 SETTINGS: dict[str, type[ServiceSettings] | type[ViewerSettings]] = {
