@@ -1,8 +1,8 @@
 """The programs of a Kubernetes control plane: `python -m tests.cluster.programs` builds them into .cache/cluster.
 
 kube-apiserver, kube-controller-manager, kube-scheduler, kubectl and KWOK are compiled from Go modules at the versions
-that stand here; etcd is Debian's `etcd-server`. Needs Go, 6 GB for what is compiled, and about twelve minutes of two
-cores the first time.
+that stand here; etcd is Debian's `etcd-server`. Needs Go, 4 GB for what is compiled, and about ten minutes of two cores
+the first time.
 """
 
 from __future__ import annotations

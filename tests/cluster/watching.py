@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from types import TracebackType
 from urllib.parse import urlencode
 
@@ -44,11 +45,15 @@ class Extremes:
 
     def _follow(self) -> None:
         query = urlencode({"watch": "1", "resourceVersion": self._version})
-        with self._cluster.stream(f"{self._path}?{query}") as answer:
-            for line in answer:
-                if self._stopped:
-                    return
-                self._take(json.loads(line))
+        try:
+            with self._cluster.stream(f"{self._path}?{query}") as answer:
+                for line in answer:
+                    if self._stopped:
+                        return
+                    self._take(json.loads(line))
+        except (OSError, HTTPException):
+            if not self._stopped:  # the API server ends before whoever listens to it
+                raise
 
     def _take(self, event: Object) -> None:
         assert event["type"] in ("ADDED", "MODIFIED", "DELETED"), event
