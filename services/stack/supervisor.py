@@ -69,8 +69,10 @@ class Supervisor:
             time.sleep(_POLL_SECONDS)
 
     def spawn(self, name: str) -> None:
-        """Starts one process, without waiting for it."""
+        """Starts one process, without waiting for it. Raises `StackError` where its program does not exist."""
         spec = self._specs[name]
+        if shutil.which(spec.argv[0]) is None:
+            raise StackError(f"{name}: there is no program {spec.argv[0]}")
         spec.clear()
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
