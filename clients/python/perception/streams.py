@@ -18,8 +18,12 @@ from perception.v1 import perception_pb2
 
 Priority = Literal["high", "normal", "low"]
 
+# What grpc.aio makes of any status that a call ends with while a frame is being written. Where the gateway has died,
+# the next call says so.
+_CALL_ENDED_DURING_A_WRITE = "Internal error from Core"
 _MOST_HANDOVERS = 10
-"""Handovers in a row without an answer; then there is none to go on with."""
+"""Handovers in a row, soon after each other and without an answer; then there is none to go on with."""
+_LASTING_SECONDS = 5.0
 _HANDOVER_SECONDS = 0.1
 
 
@@ -87,7 +91,7 @@ def is_handover(error: PerceptionError) -> bool:
 
     Every frame that the gateway read is answered by then; the others are to be sent again.
     """
-    return error.reason == "STOPPING"
+    return error.reason == "STOPPING" or str(error) == _CALL_ENDED_DURING_A_WRITE
 
 
 class Handovers:
@@ -95,6 +99,7 @@ class Handovers:
 
     def __init__(self) -> None:
         self._without_answer = 0
+        self._called = time.monotonic()
 
     def answered(self) -> None:
         """A frame was answered."""
@@ -102,7 +107,9 @@ class Handovers:
 
     def pause_seconds(self, error: PerceptionError) -> float:
         """Seconds until the next call. Raises the error where it is no handover, or one after the other is."""
-        self._without_answer += 1
+        called, self._called = self._called, time.monotonic()
+        lasted = self._called - called > _LASTING_SECONDS
+        self._without_answer = 1 if lasted else self._without_answer + 1
         if not is_handover(error) or self._without_answer > _MOST_HANDOVERS:
             raise error from None
         return _HANDOVER_SECONDS if self._without_answer > 1 else 0.0

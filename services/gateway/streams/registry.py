@@ -26,6 +26,7 @@ Response = perception_pb2.PerceiveStreamResponse
 _RETRY_AFTER_SECONDS = 5.0
 _LIFETIME = 0.5, 0.9
 """Least and greatest part of the grace for old connections that a stream lasts."""
+_LONG_ENOUGH = "the stream has lasted long enough: go on with another one"
 _LONGEST_LIFETIME_SECONDS = 365 * 24 * 3600.0
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,10 @@ class Streams:
         gateway drains, or the stream has lasted long enough.
         """
         with self._room():
+            # From here on, and not from the first frame, because gRPC counts from the connection's beginning.
+            end = asyncio.get_running_loop().time() + self._lifetime()
             rest = aiter(requests)
-            first = await self._first(rest)
+            first = await self._first(rest, end)
             if first is None:
                 return
             options = StreamOptions.read(first, self._settings)
@@ -66,7 +69,7 @@ class Streams:
                 self._capacity,
                 Identity(self._epochs, options.track),
             )
-            with self._registered(stream, options.camera):
+            with self._registered(stream, options.camera, end):
                 async with aclosing(stream.answers(first, rest)) as answers:
                     async for answer in answers:
                         yield answer
@@ -89,14 +92,17 @@ class Streams:
             self._count -= 1
             metrics.STREAMS.dec()
 
-    async def _first(self, requests: AsyncIterator[Request]) -> Request | None:
+    async def _first(self, requests: AsyncIterator[Request], end: float) -> Request | None:
         """The first frame; None where the stream ends without one."""
         reading = asyncio.ensure_future(anext(requests, None))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait((reading, stopping), return_when=asyncio.FIRST_COMPLETED)
+            left = end - asyncio.get_running_loop().time()
+            await asyncio.wait((reading, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
                 raise Stopping
+            if not reading.done():
+                raise Stopping(_LONG_ENOUGH)
             return reading.result()
         finally:
             reading.cancel()
@@ -108,9 +114,8 @@ class Streams:
         return min(_LONGEST_LIFETIME_SECONDS, share * self._settings.max_connection_age_grace_seconds)
 
     @contextmanager
-    def _registered(self, stream: Stream, camera: str) -> Iterator[None]:
-        lifetime = self._lifetime()
-        ageing = asyncio.get_running_loop().call_later(lifetime, stream.stop, Stopping(f"a stream of {lifetime:.0f} s"))
+    def _registered(self, stream: Stream, camera: str, end: float) -> Iterator[None]:
+        ageing = asyncio.get_running_loop().call_at(end, stream.stop, Stopping(_LONG_ENOUGH))
         self._open.add(stream)
         self._cameras[camera] += 1
         metrics.STREAM_DEGRADATION.labels(camera).set(0)

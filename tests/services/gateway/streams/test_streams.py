@@ -316,10 +316,16 @@ async def test_a_stream_that_has_lasted_long_is_handed_over() -> None:
     assert not taking.done()
     await system.finish("gate1")
     await system.finish("gate2")
-    with pytest.raises(Stopping, match="a stream of"):
+    with pytest.raises(Stopping, match="lasted long enough"):
         await taking
     assert asyncio.get_running_loop().time() - began < 10
     assert [answer.sequence for answer in camera.answers] == [1, 2]
+
+
+async def test_a_stream_without_a_frame_is_handed_over_as_well() -> None:
+    camera = Camera(over(System(), max_connection_age_grace_seconds=0.1))
+    with pytest.raises(Stopping, match="lasted long enough"):
+        await asyncio.wait_for(camera.take_all(), 10)
 
 
 async def test_a_stream_may_last_for_ever() -> None:
