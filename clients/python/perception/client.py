@@ -6,6 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -264,8 +265,9 @@ class AsyncPerceptionClient:
 
 async def _send(feed: AsyncFeed, call: Any) -> None:
     try:
-        async for request in feed.requests():
-            await call.write(request)
+        async with aclosing(feed.requests()) as requests:
+            async for request in requests:
+                await call.write(request)
     finally:
         await call.done_writing()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Iterator
 from threading import Lock
 
 from perception.convert import ImageLike
@@ -56,7 +56,7 @@ class AsyncFeed:
         self._conversation = conversation
         self._taking: asyncio.Task[Waiting | None] | None = None
 
-    async def requests(self) -> AsyncIterator[Request]:
+    async def requests(self) -> AsyncGenerator[Request, None]:
         """What one call sends. Raises what the caller's own frames do."""
         waiting = await self._next_after(0)
         if waiting is not None:
