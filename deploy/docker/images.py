@@ -116,7 +116,7 @@ def _builder() -> Builder:
 def _run(command: Sequence[str], what: str, log: Path) -> None:
     """Runs a build with its current step on the terminal and all that it says in a log."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as file, console.status(what) as status:
+    with log.open("w", buffering=1, encoding="utf-8") as file, console.status(what) as status:
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -224,9 +224,9 @@ class TestComposition:
         frame = next(iter(SceneSequence("street", seed=9001, length=1))).image
         with PerceptionClient(running.address("gateway", 50050)) as client:
             scene = client.perceive(frame, timeout=60)
-        assert {task: status.status for task, status in scene.task_status.items()} == dict.fromkeys(
-            ("detection", "instance_segmentation", "semantic_segmentation", "classification"), "OK"
-        )
+        states = {task: status.state for task, status in scene.task_status.items()}
+        assert {states.pop(task) for task in ("detection", "instance_segmentation", "semantic_segmentation")} == {"OK"}
+        assert states in ({"classification": "OK"}, {"classification": "SKIPPED"})  # by what the frame shows
         assert len(scene.panoptic.segments) > 2
 
     def test_the_cameras_stream_and_the_page_shows_them(self, running: Composition) -> None:
