@@ -130,9 +130,9 @@ def _run(command: Sequence[str], what: str, log: Path) -> None:
             if line.strip():
                 status.update(f"{what}: {line.strip()[:100]}")
     if process.wait():
-        raise typer.BadParameter(
-            f"{what} failed:\n{''.join(log.read_text().splitlines(keepends=True)[-15:])}all of it: {log}"
-        )
+        last = "".join(log.read_text(encoding="utf-8").splitlines(keepends=True)[-15:])
+        console.print(f"{what} failed:\n{last}all of it: {log}", soft_wrap=True, markup=False)
+        raise typer.Exit(1)
 
 
 def _size(builder: Builder, reference: str) -> str:
