@@ -10,7 +10,8 @@ _RETRY = {
     "initialBackoff": "0.02s",
     "maxBackoff": "0.2s",
     "backoffMultiplier": 3,
-    "retryableStatusCodes": ["UNAVAILABLE"],
+    # CANCELLED by the server, that is: what grpc.aio answers to a call that arrives in the moment in which it stops.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
 }
 # Enough for all calls of a replica that dies; where everything is down, trying again soon stops.
 _THROTTLING = {"maxTokens": 400, "tokenRatio": 1}
@@ -20,8 +21,8 @@ def channel_options(max_message_bytes: int, retried: Sequence[str] = ("",)) -> l
     """Options of a channel whose name stands for replicas, such as `dns:///gateway.vision.svc.cluster.local:50050`.
 
     max_message_bytes: the largest message, either way. retried: calls that may be made again on another replica where
-    one answers UNAVAILABLE or dies over them, as "package.Service/Method", within the call's own deadline; an empty
-    string stands for all.
+    one stops, answers UNAVAILABLE or dies over them, as "package.Service/Method", within the call's own deadline; an
+    empty string stands for all.
     """
     names = [dict(zip(("service", "method"), name.split("/"), strict=False)) if name else {} for name in retried]
     service_config = {

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal
 
 from perception.convert import ImageLike
-from perception.errors import PerceptionError
+from perception.errors import PerceptionError, Unavailable
 from perception.requests import Resolution, known, perceive_request
 from perception.scene import Scene
 from perception.tracing import trace_headers
@@ -18,6 +18,7 @@ from perception.v1 import perception_pb2
 
 Priority = Literal["high", "normal", "low"]
 
+_STOPPING = "STOPPING"
 # What grpc.aio makes of any status that a call ends with while a frame is being written. Where the gateway has died,
 # the next call says so.
 _CALL_ENDED_DURING_A_WRITE = "Internal error from Core"
@@ -91,7 +92,7 @@ def is_handover(error: PerceptionError) -> bool:
 
     Every frame that the gateway read is answered by then; the others are to be sent again.
     """
-    return error.reason == "STOPPING" or str(error) == _CALL_ENDED_DURING_A_WRITE
+    return error.reason == _STOPPING or str(error) == _CALL_ENDED_DURING_A_WRITE
 
 
 class Handovers:
@@ -100,18 +101,23 @@ class Handovers:
     def __init__(self) -> None:
         self._without_answer = 0
         self._called = time.monotonic()
+        self._last_word: PerceptionError | None = None
 
     def answered(self) -> None:
         """A frame was answered."""
         self._without_answer = 0
+        self._last_word = None
 
     def pause_seconds(self, error: PerceptionError) -> float:
         """Seconds until the next call. Raises the error where it is no handover, or one after the other is."""
         called, self._called = self._called, time.monotonic()
         lasted = self._called - called > _LASTING_SECONDS
         self._without_answer = 1 if lasted else self._without_answer + 1
+        if error.reason == _STOPPING:
+            self._last_word = error
         if not is_handover(error) or self._without_answer > _MOST_HANDOVERS:
-            raise error from None
+            # Where there is no other gateway, what the last one said tells more than that there is none.
+            raise (isinstance(error, Unavailable) and self._last_word) or error from None
         return _HANDOVER_SECONDS if self._without_answer > 1 else 0.0
 
 

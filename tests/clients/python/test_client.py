@@ -308,13 +308,13 @@ async def test_nobody_there_is_unavailable(perceive: Perceive) -> None:
         await perceive(address, b"a picture", timeout=5.0)
 
 
-@pytest.mark.parametrize("failures", [2, 3])
+@pytest.mark.parametrize(("code", "failures"), [("UNAVAILABLE", 2), ("CANCELLED", 2), ("UNAVAILABLE", 3)])
 async def test_what_one_replica_cannot_answer_another_is_asked(
-    gateway: Gateway, perceive: Perceive, failures: int
+    gateway: Gateway, perceive: Perceive, code: str, failures: int
 ) -> None:
     """Twice, and with a picture larger than what gRPC keeps for that by itself."""
     calls = 0
-    down = refuse(code_pb2.UNAVAILABLE, "no task answered")
+    down = refuse(code_pb2.Code.Value(code), "no task answered")
 
     def down_at_first(context: grpc.ServicerContext) -> None:
         nonlocal calls
