@@ -106,8 +106,8 @@ def test_camera_to_files_through_the_real_gateway(gateway: Callable[..., Any], t
     scenes = [record for record in records if record["result"] == "scene"]
     assert len(scenes) >= 16
     assert {segment["category"] for record in scenes for segment in record["segments"]} == {"green"}
-    # The thing keeps its identity, until the gateway is another one or nothing was seen for a while: a frame from before
-    # the gateway's end is sent again to the next one, and lies seconds before those that follow.
+    # The thing keeps its identity, until the gateway is another one or nothing was seen for a while: a frame that the
+    # first gateway left unanswered is sent again to the next one, and lies seconds before those that follow.
     spells: list[set[tuple[int, int]]] = []
     before = datetime.min.replace(tzinfo=UTC)
     for record in scenes:
