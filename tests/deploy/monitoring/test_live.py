@@ -58,6 +58,9 @@ WELL = {
 }
 """Alerts whose expressions need not hold at any moment here, and why; their selectors find series all the same."""
 
+_DOWN = "perception:component_down"
+"""Has series for what is down alone; where Prometheus came before a process was ready, for that one, too."""
+
 
 class MovingCamera:
     """A camera, on a port that it keeps, in which a red thing moves to and fro, twice a second."""
@@ -277,5 +280,7 @@ def test_every_rule_finds_its_series(system: System, rule: dict[str, Any]) -> No
     found = system.prometheus.seen(expression, system.began)
     assert found or reason_for_nothing(expression) or rule.get("alert") in WELL
     for selector in selectors(expression):
+        if selector.startswith(_DOWN) and rule.get("alert") in WELL:
+            continue
         series = system.prometheus.seen(selector, system.began)
         assert bool(series) != bool(reason_for_nothing(selector)), selector
