@@ -10,12 +10,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 import yaml
 from pydantic import BaseModel
 
+from deploy.generated import command
 from services.camera.settings import CameraSettings
 from services.gateway.settings import GatewaySettings
 from services.runtime.settings import TaskSettings
@@ -125,19 +125,5 @@ def documents() -> dict[Path, str]:
     return {CHART / "README.md": readme(), CHART / "values.schema.json": schema()}
 
 
-def main(
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a file is not up to date.")] = False,
-) -> None:
-    """Make the chart's README.md and values.schema.json."""
-    for path, content in documents().items():
-        if path.is_file() and path.read_text(encoding="utf-8") == content:
-            continue
-        if check:
-            typer.echo(f"{path}: not up to date: run python -m deploy.helm.chart_documents", err=True)
-            raise typer.Exit(1)
-        path.write_text(content, encoding="utf-8")
-        typer.echo(f"wrote {path}")
-
-
 if __name__ == "__main__":
-    typer.run(main)
+    command("python -m deploy.helm.chart_documents", "Make the chart's README.md and values.schema.json.", documents)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from deploy.generated import command
 from deploy.monitoring.cameras import CAMERAS
 from deploy.monitoring.capacity import CAPACITY
-from deploy.monitoring.generated import command
 from deploy.monitoring.grafana import to_json
 from deploy.monitoring.models import MODELS
 from deploy.monitoring.overview import OVERVIEW
@@ -24,4 +24,4 @@ def documents() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    command("Make the chart's dashboards.", documents)
+    command("python -m deploy.monitoring.dashboards", "Make the chart's dashboards.", documents)

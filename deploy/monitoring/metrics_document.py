@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from deploy.monitoring.generated import command
+from deploy.generated import command
 from services.runtime import metrics
 
 _PROJECT = Path(__file__).resolve().parents[2]
@@ -70,4 +70,8 @@ def documents() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    command("Make docs/metrics.md of the metrics that the services declare.", documents)
+    command(
+        "python -m deploy.monitoring.metrics_document",
+        "Make docs/metrics.md of the metrics that the services declare.",
+        documents,
+    )

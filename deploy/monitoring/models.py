@@ -95,8 +95,7 @@ MODELS = Dashboard(
                 graph(
                     "In the queue",
                     "A few milliseconds. What grows here is the first sign that a model is too slow for what comes. "
-                    "The "
-                    "alert's threshold is drawn.",
+                    "The alert's threshold is drawn.",
                     Query(_mean_seconds("queue"), _LEGEND),
                     unit="s",
                     limit=0.1,

@@ -14,9 +14,7 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from services.runtime.ask_health import ask
 from services.stack.layout import ProcessSpec
 
 START_SECONDS = 120.0
@@ -97,12 +95,7 @@ class Supervisor:
             return self._running[name].poll() is None
         if address.startswith("http://"):
             return _answers(address)
-        with grpc.insecure_channel(address) as channel:
-            try:
-                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=1)
-            except grpc.RpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        return ask(address, seconds=1) == "SERVING"
 
     def check(self) -> None:
         """Raises `StackError` when a process has ended by itself."""

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from services.stack.triton import TritonPorts, remove_shared_memory
 from tests.support.contract_models import write_model
@@ -70,6 +71,12 @@ def seconds_until(holds: Callable[[dict[str, float]], bool], counted: Callable[[
     return time.monotonic() - began
 
 
+def total(exported: str, counts: Callable[[Sample], bool]) -> float:
+    """The sum of the samples that count in what a process exports."""
+    samples = (sample for family in text_string_to_metric_families(exported) for sample in family.samples)
+    return sum(sample.value for sample in samples if counts(sample))
+
+
 def in_words(found: Mapping[str, float]) -> str:
     return ", ".join(f"{host} {share:.0%}" for host, share in sorted(found.items()))
 
@@ -87,11 +94,11 @@ def test_replicas_of_a_task_service_come_and_go(directory: Path, processes: Exit
 
     def counted() -> dict[str, float]:
         return {
-            host: sum(
-                sample.value
-                for family in text_string_to_metric_families(process.metrics())
-                for sample in family.samples
-                if sample.name == "perception_requests_total" and sample.labels["method"].endswith("/Detect")
+            host: total(
+                process.metrics(),
+                lambda sample: (
+                    sample.name == "perception_requests_total" and sample.labels["method"].endswith("/Detect")
+                ),
             )
             for host, process in running.items()
         }
@@ -196,10 +203,7 @@ def _listens(host: str, port: int) -> bool:
 
 def _inferences(url: str) -> float:
     with urllib.request.urlopen(url, timeout=10) as answer:
-        families = text_string_to_metric_families(answer.read().decode())
-        return sum(
-            sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name.removesuffix("_total") == "nv_inference_request_success"
+        return total(
+            answer.read().decode(),
+            lambda sample: sample.name.removesuffix("_total") == "nv_inference_request_success",
         )

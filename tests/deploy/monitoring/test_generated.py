@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from deploy.generated import outdated
 from deploy.monitoring import dashboards, metrics_document
-from deploy.monitoring.generated import outdated
 from services.runtime import metrics
 from tests.deploy.monitoring.rules import rules, selectors
 

@@ -16,8 +16,8 @@ def outdated(documents: Mapping[Path, str]) -> list[Path]:
     ]
 
 
-def command(purpose: str, documents: Callable[[], Mapping[Path, str]]) -> None:
-    """Runs the program that makes these files."""
+def command(program: str, purpose: str, documents: Callable[[], Mapping[Path, str]]) -> None:
+    """Runs the program that makes these files. program: how it is called, for who has to call it."""
 
     def main(
         check: Annotated[
@@ -27,7 +27,7 @@ def command(purpose: str, documents: Callable[[], Mapping[Path, str]]) -> None:
         made = documents()
         for path in outdated(made):
             if check:
-                typer.echo(f"{path}: not up to date", err=True)
+                typer.echo(f"{path}: not up to date: run {program}", err=True)
             else:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(made[path], encoding="utf-8")
