@@ -37,6 +37,10 @@ run: environment ## Perceive sample frames and live cameras, or SOURCE=photo.jpg
 up: environment ## Leave the system running, with the page that shows its cameras; PROFILE=… PORT_BASE=53050
 	@.venv/bin/perception up --detach --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE)
 
+.PHONY: status
+status: ## Show the processes of what `make up` left running, and which were started again; PORT_BASE=…
+	@.venv/bin/perception status --port-base $(PORT_BASE)
+
 .PHONY: down
 down: ## Stop what `make up` left running; PORT_BASE=…
 	@.venv/bin/perception down --port-base $(PORT_BASE)

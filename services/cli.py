@@ -1,7 +1,7 @@
 """The `perception` command: puts together what the installed parts of the project offer.
 
-`up`, `down`, `run` and `evaluate` are the stack's. Every other part announces a group of commands as an entry point in
-pyproject.toml, so that no part has to know of another.
+`up`, `status`, `down`, `run` and `evaluate` are the stack's. Every other part announces a group of commands as an entry
+point in pyproject.toml, so that no part has to know of another.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from importlib.metadata import entry_points
 
 import typer
 
-from services.stack.cli import down, evaluate, run, up
+from services.stack.cli import down, evaluate, run, status, up
 
 app = typer.Typer(help="Camera frames in, panoptic scenes out.", no_args_is_help=True, pretty_exceptions_enable=False)
 app.command()(up)
+app.command()(status)
 app.command()(down)
 app.command()(run)
 app.command()(evaluate)

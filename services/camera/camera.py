@@ -10,13 +10,13 @@ from random import Random
 
 from perception.v1 import camera_pb2
 
-from services.camera.backoff import Backoff
 from services.camera.capture.options import SourceError
 from services.camera.capture.protocol import FrameHeader, Report
 from services.camera.capture_process import CaptureProcess, capturing
 from services.camera.scenes import film_of
 from services.camera.settings import CameraSettings, ScenesSettings
 from services.camera.status import CameraStatus
+from services.runtime.backoff import Backoff
 
 _POLL_SECONDS = 0.1
 

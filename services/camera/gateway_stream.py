@@ -18,11 +18,11 @@ from perception import PerceptionError
 from perception.streams import is_handover
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
-from services.camera.backoff import Backoff
 from services.camera.camera import Camera, CameraFrame
 from services.camera.settings import CameraSettings
 from services.camera.status import CameraStatus, timestamp
 from services.runtime import tracing
+from services.runtime.backoff import Backoff
 
 MAX_UNANSWERED = 128
 """Frames of a live camera that may be without an answer: two seconds of a fast one. More are not sent."""

@@ -1,4 +1,4 @@
-"""`perception up`, `down` and `run`: the whole system on one machine."""
+"""`perception up`, `status`, `down` and `run`: the whole system on one machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from services.stack.cameras import watch_live
 from services.stack.frames import Source, SourceError
+from services.stack.keeper import Keeper, read_status
 from services.stack.layout import PROJECT, Ports, tasks_in
 from services.stack.run import perceive_sources, print_result
 from services.stack.session import Engine, StackOptions, measure, quality, running, samples
@@ -43,7 +45,10 @@ def up(
     engine: EngineOption = "auto",
     detach: Annotated[bool, typer.Option(help="Return once the stack serves, and leave it running.")] = False,
 ) -> None:
-    """Bring the system up with the profile's cameras and the page that shows them, and print the addresses."""
+    """Bring the system up with the profile's cameras and the page that shows them, and print the addresses.
+
+    A process that dies or hangs is started again, which `perception status` and the log tell of.
+    """
     options = StackOptions(profile, engine, port_base)
     if detach:
         _leave_running(options)
@@ -54,11 +59,12 @@ def up(
         _announcement(options) as announce,
         running(options, console, watched=True) as supervisor,
     ):
+        keeper = Keeper(supervisor, _log, _status_file(options))
         announce()
         _print_addresses(options)
         while True:
-            supervisor.check()
             time.sleep(_CHECK_SECONDS)
+            keeper.look()
 
 
 def down(port_base: PortBase = 50050) -> None:
@@ -73,6 +79,20 @@ def down(port_base: PortBase = 50050) -> None:
         while _supervisor(state) is not None:
             time.sleep(0.1)
     console.print("stopped")
+
+
+def status(port_base: PortBase = 50050) -> None:
+    """Show the processes of a system that `perception up` keeps running, and how often each was started again."""
+    options = StackOptions("", "auto", port_base)
+    if _supervisor(_state(options)) is None:
+        console.print(f"no stack runs on port {port_base}")
+        raise typer.Exit(1)
+    table = Table(title=f"Perception on port {port_base}")
+    for column in ("process", "pid", "state", "since", "restarts", "last end"):
+        table.add_column(column)
+    for found in read_status(_status_file(options)):
+        table.add_row(found.name, str(found.pid), found.state, found.since, str(found.restarts), found.reason)
+    console.print(table)
 
 
 def run(
@@ -166,6 +186,15 @@ def _leave_running(options: StackOptions) -> None:
 
 def _state(options: StackOptions) -> Path:
     return options.run_directory / "stack.json"
+
+
+def _status_file(options: StackOptions) -> Path:
+    return options.run_directory / "processes.json"
+
+
+def _log(sentence: str) -> None:
+    """A line of the running stack; `up --detach` keeps them in up.log."""
+    console.print(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class ProcessSpec:
     health: address of the standard gRPC health service, or the URL of a page; None for Triton, whose health shows in
         its tasks'.
     clear: removes what the process leaves behind when it is killed.
+    liveness: likewise where it says whether it is alive; None where `health` says that too.
     """
 
     name: str
@@ -82,6 +83,7 @@ class ProcessSpec:
     cwd: Path
     health: str | None
     clear: Callable[[], object] = lambda: None
+    liveness: str | None = None
 
 
 def triton_environment() -> Path:
@@ -136,6 +138,7 @@ def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory:
         command.cwd,
         health=None,
         clear=lambda: remove_shared_memory(command.shared_memory_prefix),
+        liveness=f"http://127.0.0.1:{ports.triton.http}/v2/health/live",
     )
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
 
+from grpc_health.v1 import health_pb2
+
 from services.runtime.ask_health import ask
 from services.stack.layout import ProcessSpec
 
@@ -21,6 +23,8 @@ START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _LAST_LINES = 15
+_PATIENCE_SECONDS = 3.0
+"""How long a process of a busy machine may take to say that it lives."""
 
 
 class StackError(RuntimeError):
@@ -84,6 +88,11 @@ class Supervisor:
                 start_new_session=True,
             )
 
+    @property
+    def names(self) -> list[str]:
+        """Every process, in the order in which they start."""
+        return list(self._specs)
+
     def process(self, name: str) -> subprocess.Popen[bytes]:
         """A process that was started."""
         return self._running[name]
@@ -96,6 +105,16 @@ class Supervisor:
         if address.startswith("http://"):
             return _answers(address)
         return ask(address, seconds=1) == "SERVING"
+
+    def lives(self, name: str) -> bool:
+        """Whether a process answers at all, however well its model is; one that cannot be asked does while it runs."""
+        address = self._specs[name].liveness or self._specs[name].health
+        if address is None:
+            return self._running[name].poll() is None
+        if address.startswith("http://"):
+            return _answers(address, seconds=_PATIENCE_SECONDS)
+        answers = health_pb2.HealthCheckResponse.ServingStatus.DESCRIPTOR.values_by_name
+        return ask(address, seconds=_PATIENCE_SECONDS) in answers
 
     def check(self) -> None:
         """Raises `StackError` when a process has ended by itself."""
@@ -130,9 +149,9 @@ class Supervisor:
         return "".join(parts)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, seconds: float = 1.0) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - one of this machine's own pages
+        with urllib.request.urlopen(url, timeout=seconds) as response:  # noqa: S310 - one of this machine's own pages
             return bool(response.status == HTTPStatus.OK)
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""`perception run`, `up` and `down` as a person calls them."""
+"""`perception run`, `up`, `status` and `down` as a person calls them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 from perception import PerceptionClient
 from perception.v1 import camera_pb2, camera_pb2_grpc
 
+from services.stack.keeper import read_status
 from services.stack.layout import PROJECT, Ports
 from services.stack.supervisor import require_free
 from tests.support.service import eventually
@@ -143,6 +144,7 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
             agent = camera_pb2_grpc.CameraServiceStub(channel)
             eventually(lambda: all(camera.perceived for camera in _cameras(agent)), seconds=60)
             assert {camera.name for camera in _cameras(agent)} == {"street", "line"}
+        _kill_and_see_it_started_again("detection", port_base)
         status, printed = _run("up", "--detach", *base)
         assert status == 1
         assert "already" in printed
@@ -155,11 +157,21 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
     assert "no stack runs" in _run("down", *base)[1]
 
 
+def _kill_and_see_it_started_again(name: str, port_base: int) -> None:
+    state = PROJECT / ".cache" / "stack" / str(port_base) / "processes.json"
+    os.kill(next(found.pid for found in read_status(state) if found.name == name), signal.SIGKILL)
+    eventually(lambda: any(found.name == name and found.restarts == 1 for found in read_status(state)))
+    status, printed = _run("status", "--port-base", str(port_base))
+    assert status == 0
+    assert "ended with status -9" in printed
+    assert f"{name} was started again" in (state.parent / "up.log").read_text()
+
+
 def _cameras(agent: camera_pb2_grpc.CameraServiceStub) -> list[camera_pb2.CameraStatus]:
     return list(agent.ListCameras(camera_pb2.ListCamerasRequest(), timeout=5).cameras)
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["status"], ["down"], ["run"], ["models"], ["models", "build"]])
 def test_every_command_explains_itself(command: list[str]) -> None:
     status, printed = _run(*command, "--help")
     assert status == 0

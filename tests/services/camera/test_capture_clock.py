@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from services.camera.backoff import Backoff
 from services.camera.capture.clock import CaptureClock, Pace, Thinning
+from services.runtime.backoff import Backoff
 
 NOW = 1_700_000_000.0
 
