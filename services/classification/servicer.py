@@ -33,7 +33,7 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
             raise LimitExceeded("boxes", f"{len(request.boxes)} boxes", MAX_BOXES)
         call = self._runtime.call(context)
         picture = await self._runtime.decode(request.image, call)
-        model = await self._runtime.describe()
+        model = await self._runtime.model(call)
         tensor = await call.work(task_pb2.STAGE_PREPROCESS, lambda: to_tensor(picture, request.boxes, model))
         probabilities, info = await self._infer(model, tensor, call)
         classifications = await call.work(

@@ -35,6 +35,9 @@ LIMIT = Gauge(
     ("resource",),
 )
 MODEL_READY = Gauge("perception_model_ready", "1 when the task's model answers, 0 when it does not.", ("task",))
+MODEL_RELOADS = Counter(
+    "perception_model_reloads_total", "How often a model was loaded again because its process died.", ("model",)
+)
 TASK_RESULTS = Counter(
     "perception_task_results_total",
     "How tasks ended for the frames of the gateway: state OK, FAILED, DEADLINE_EXCEEDED or SKIPPED.",

@@ -60,6 +60,11 @@ class TaskSettings(ServiceSettings):
         "triton", description="Where the model runs: Triton, or this process (extra `local`)."
     )
     triton_url: str = Field("localhost:8001", description="Triton's gRPC address; dns:///… spreads over replicas.")
+    reload_dead_model: bool = Field(
+        False,
+        description="Unload the model and load it again where Triton calls it ready and its process has died. For one "
+        "Triton under explicit model control, whose backends run in processes of their own.",
+    )
     model_repository: Path = Field(
         Path("models/repository/demo"), description="Model repository of the onnxruntime engine."
     )

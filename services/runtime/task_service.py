@@ -15,7 +15,7 @@ from perception.v1 import image_pb2, model_pb2, model_pb2_grpc, task_pb2
 
 from services.runtime import images, logs, metrics
 from services.runtime.engines import Engine, Model, Priority, create_engine
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import DeadlineExceeded, InvalidInput
 from services.runtime.images import ImageLimits, Picture
 from services.runtime.resize import Fit, fit
 from services.runtime.server import Served, Service, run
@@ -82,7 +82,7 @@ class TaskRuntime:
     async def run(self, image: image_pb2.Image, call: Call) -> Run:
         """Decodes the request's picture, fits it to the model's input and runs the model."""
         picture = await self.decode(image, call)
-        model = await self._engine.describe()
+        model = await self.model(call)
         tensor, placed = await call.work(
             task_pb2.STAGE_PREPROCESS, lambda: fit(picture, model.resize, model.input_size)
         )
@@ -94,6 +94,14 @@ class TaskRuntime:
     async def describe(self) -> Model:
         """The model as it is loaded now."""
         return await self._engine.describe()
+
+    async def model(self, call: Call) -> Model:
+        """The same for a request, which an engine that hangs holds no longer than its deadline."""
+        try:
+            async with asyncio.timeout(call.deadline.remaining("inference")):
+                return await self.describe()
+        except TimeoutError:
+            raise DeadlineExceeded("inference") from None
 
     async def infer(self, model: Model, tensor: Picture, call: Call) -> tuple[Tensors, task_pb2.ModelInfo]:
         """Runs the model on its input tensor. The outputs by name, as the model gives them, and who computed them."""

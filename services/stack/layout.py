@@ -150,6 +150,7 @@ def _task(task: str, repository: Path, engine: EngineKind, ports: Ports) -> Proc
         {
             "ENGINE": engine,
             "TRITON_URL": f"127.0.0.1:{ports.triton.grpc}",
+            "RELOAD_DEAD_MODEL": "true",
             "MODEL_REPOSITORY": str(repository.resolve()),
             "MODEL_NAME": task,
         },

@@ -50,6 +50,16 @@ async def ended(processes: Iterable[int]) -> bool:
     return not alive(processes)
 
 
+async def end_and_clear_away(server: TritonServer) -> int:
+    """Kills the server; how many regions of memory it left, of model processes that were killed themselves."""
+    processes = server.stub_processes().values()
+    server.kill()
+    await until(lambda: ended(processes), 10.0)
+    removed = remove_shared_memory(server.command.shared_memory_prefix)
+    assert regions(server) == []
+    return removed
+
+
 async def test_a_dead_model_process_is_noticed_and_reload_replaces_it(
     server: TritonServer, engine_of: EngineOf
 ) -> None:
@@ -68,12 +78,26 @@ async def test_a_dead_model_process_is_noticed_and_reload_replaces_it(
     assert await engine.ready()
     assert (await engine.infer(IMAGE, 10.0)).outputs["num_detections"][0, 0] == 1
     # The memory of the killed process stays, even when the server ends.
-    processes = server.stub_processes().values()
-    server.kill()
-    await until(lambda: ended(processes), 10.0)
-    assert len(regions(server)) == 1
-    assert remove_shared_memory(server.command.shared_memory_prefix) == 1
-    assert regions(server) == []
+    assert await end_and_clear_away(server) == 1
+
+
+async def test_a_dead_model_process_is_replaced_without_a_hand(server: TritonServer) -> None:
+    """Twice in a row; the model beside it goes on."""
+    engine, other = TritonEngine(server.url, "detection", reloads=True), TritonEngine(server.url, "slow")
+    try:
+        for _ in range(2):
+            assert await engine.ready()
+            os.kill(server.stub_processes()["detection"], signal.SIGKILL)
+            with pytest.raises(ModelUnavailable):
+                await engine.infer(IMAGE, 10.0)
+            assert not await engine.ready()
+            assert await other.ready()
+            await until(engine.ready)
+            assert (await engine.infer(IMAGE, 10.0)).outputs["num_detections"][0, 0] == 1
+    finally:
+        await engine.close()
+        await other.close()
+    await end_and_clear_away(server)
 
 
 async def test_an_engine_outlives_its_server(server: TritonServer, engine_of: EngineOf) -> None:

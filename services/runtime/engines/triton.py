@@ -18,6 +18,7 @@ from services.runtime import tracing
 from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
 from services.runtime.engines.triton_errors import error_from_status
+from services.runtime.engines.triton_recovery import Recovery
 from services.runtime.errors import (
     ContractViolation,
     DeadlineExceeded,
@@ -70,9 +71,14 @@ class TritonEngine:
     It may be created before the server runs and outlives the server's restarts.
     """
 
-    def __init__(self, url: str, model_name: str) -> None:
-        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`."""
+    def __init__(self, url: str, model_name: str, *, reloads: bool = False) -> None:
+        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`.
+
+        reloads: whether `ready` sees to it that a model whose process died is loaded again; for one server under
+        explicit model control, because of several only one would be told.
+        """
         self._url = url
+        self._recovery = Recovery(model_name, self._works, self.reload) if reloads else None
         self._name = model_name
         self._channel: grpc.aio.Channel | None = None
         self._model: Model | None = None
@@ -136,11 +142,32 @@ class TritonEngine:
         counts, and where there is none, an inference on a black picture, at most once a second.
         """
         try:
-            request = service_pb2.ModelReadyRequest(name=self._name)
-            answer = await self._call(self._stub().ModelReady, request)
-            return bool(answer.ready) and (self._has_evidence() or await self._probe())
+            if not await self._is_said_to_be_ready():
+                return False
         except ServiceError:
             return False
+        try:
+            return self._has_evidence() or await self._probe()
+        except ModelUnavailable:
+            if self._recovery is not None:
+                self._recovery.begin()
+            return False
+        except ServiceError:
+            return False
+
+    async def _is_said_to_be_ready(self) -> bool:
+        answer = await self._call(self._stub().ModelReady, service_pb2.ModelReadyRequest(name=self._name))
+        return bool(answer.ready)
+
+    async def _works(self) -> bool:
+        """Whether Triton calls the model ready, and an inference shows that it is."""
+        try:
+            if not await self._is_said_to_be_ready():
+                return False
+            await self._infer_on_black()
+        except ServiceError:
+            return False
+        return True
 
     def _has_evidence(self) -> bool:
         return time.monotonic() - self._last_success < _EVIDENCE_SECONDS
@@ -152,8 +179,11 @@ class TritonEngine:
             if time.monotonic() - self._last_probe < _PROBE_INTERVAL_SECONDS:
                 return False
             self._last_probe = time.monotonic()
-            await self.infer(probe_inputs(await self.describe()), _PROBE_TIMEOUT_SECONDS, "readiness-probe")
+            await self._infer_on_black()
             return True
+
+    async def _infer_on_black(self) -> None:
+        await self.infer(probe_inputs(await self.describe()), _PROBE_TIMEOUT_SECONDS, "readiness-probe")
 
     async def reload(self) -> None:
         """Unloads the model and loads it again, which is what replaces a model process that died.
@@ -170,6 +200,8 @@ class TritonEngine:
 
     async def close(self) -> None:
         """See `Engine.close`."""
+        if self._recovery is not None:
+            await self._recovery.close()
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
