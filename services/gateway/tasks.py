@@ -24,6 +24,7 @@ from perception.v1 import (
     task_pb2,
 )
 
+from services.gateway.breaker import Breaker, Verdict
 from services.gateway.settings import GatewaySettings
 from services.runtime import logs, metrics, tracing
 from services.runtime.engines import Priority
@@ -91,6 +92,7 @@ class TaskClient:
         self._models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(self._channel)
         self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
         self._last_model: model_pb2.ModelDescription | None = None
+        self._breaker = Breaker(task_name(task))
 
     async def call(self, request: Any, timeout_seconds: float, priority: Priority = Priority.NORMAL) -> Outcome[Any]:
         """Asks the task; a task that is late or fails is an outcome, not an error.
@@ -112,26 +114,35 @@ class TaskClient:
         return outcome
 
     async def _outcome(self, request: Any, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
+        if not self._breaker.admits():
+            return Outcome(self._failed(grpc.StatusCode.UNAVAILABLE, self._breaker.reason))
+        verdict, reason = Verdict.UNKNOWN, ""
+        try:
+            outcome = await self._ask(request, timeout_seconds, priority)
+            verdict = Verdict.WORKS
+        except grpc.aio.AioRpcError as error:
+            verdict, reason = Verdict.of(error.code(), timeout_seconds), error.details() or error.code().name
+            _raise_fault_of_caller(error)
+            return Outcome(self._failed(error.code(), _in_words(error, timeout_seconds)))
+        finally:
+            self._breaker.ended(verdict, reason)
+        return outcome
+
+    async def _ask(self, request: Any, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
         metadata = (
             (REQUEST_ID_KEY, logs.request_id.get()),
             (PRIORITY_KEY, priority.name.lower()),
             *tracing.tracer.headers(),
         )
         started = time.perf_counter()
-        try:
-            answer = await self._method(request, timeout=timeout_seconds, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            _raise_fault_of_caller(error)
-            return Outcome(self._failed(error, timeout_seconds))
+        answer = await self._method(request, timeout=timeout_seconds, metadata=metadata)
         took = round((time.perf_counter() - started) * 1e6)
         call = task_pb2.StageTiming(task=self.task, stage=task_pb2.STAGE_CALL, microseconds=took)
         status = task_pb2.TaskStatus(task=self.task, state=task_pb2.TASK_STATE_OK)
         return Outcome(status, answer, (*answer.timings, call))
 
-    def _failed(self, error: grpc.aio.AioRpcError, timeout_seconds: float) -> task_pb2.TaskStatus:
-        code = error.code()
+    def _failed(self, code: grpc.StatusCode, details: str) -> task_pb2.TaskStatus:
         late = code is grpc.StatusCode.DEADLINE_EXCEEDED
-        details = f"no answer within {timeout_seconds:.3f} s" if late else error.details()
         return task_pb2.TaskStatus(
             task=self.task,
             state=task_pb2.TASK_STATE_DEADLINE_EXCEEDED if late else task_pb2.TASK_STATE_FAILED,
@@ -181,6 +192,12 @@ def _options(max_message_bytes: int) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_time_ms", 10_000),
         ("grpc.keepalive_timeout_ms", 5_000),
     ]
+
+
+def _in_words(error: grpc.aio.AioRpcError, timeout_seconds: float) -> str:
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer within {timeout_seconds:.3f} s"
+    return error.details() or ""
 
 
 def _count(status: task_pb2.TaskStatus) -> None:

@@ -43,6 +43,11 @@ TASK_RESULTS = Counter(
     "How tasks ended for the frames of the gateway: state OK, FAILED, DEADLINE_EXCEEDED or SKIPPED.",
     ("task", "state", "code"),
 )
+TASK_BREAKER_STATE = Gauge(
+    "perception_task_breaker_state",
+    "Whether the gateway asks a task: 0 it does (closed), 1 one frame tries (half-open), 2 it does not (open).",
+    ("task",),
+)
 SEGMENTS = Histogram(
     "perception_segments",
     "Segments in a fused scene.",
