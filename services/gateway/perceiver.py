@@ -26,18 +26,19 @@ from services.gateway.attributes import labels_needed, regions_to_classify, with
 from services.gateway.fusion import FusionOptions, fuse
 from services.gateway.fusion import resize as resize_panoptic
 from services.gateway.settings import GatewaySettings
-from services.gateway.tasks import TASKS, Outcome, TaskClient, late, skipped
+from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import instances_from_detections
 from services.runtime import images, logs, metrics, tracing
 from services.runtime.engines import Priority
-from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, ServiceError
+from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, Overloaded, ServiceError
 from services.runtime.images import ImageLimits
 from services.runtime.task_service import check_enumeration, score_threshold
 from services.runtime.timing import Deadline, StageClock
 
 Result = TypeVar("Result")
 
+_RETRY_AFTER_SECONDS = 0.2
 _LONGEST_SIDE_WITHOUT_CLASS_MAP = 1024
 """Pixels of the fusion grid's longer side where no semantic model gives a grid."""
 
@@ -229,6 +230,9 @@ def _require_an_answer(outcomes: Mapping[task_pb2.Task, Outcome[Any]]) -> None:
     failed = [outcome.status for outcome in outcomes.values() if outcome.status.state != task_pb2.TASK_STATE_SKIPPED]
     if failed and all(status.state == task_pb2.TASK_STATE_DEADLINE_EXCEEDED for status in failed):
         raise DeadlineExceeded("fan-out: no task answered in time")
+    if failed and all(had_no_time(status) for status in failed):
+        # Not unavailable, which a caller's channel would try again at once.
+        raise Overloaded("no task has room for the frame", _RETRY_AFTER_SECONDS)
     if failed:
         raise NoTaskAnswered({task_pb2.Task.Name(status.task): status.reason for status in failed})
 

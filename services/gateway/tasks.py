@@ -79,6 +79,12 @@ def late(task: task_pb2.Task, reason: str) -> Outcome[Any]:
     return Outcome(status)
 
 
+def had_no_time(status: task_pb2.TaskStatus) -> bool:
+    """Whether a task was late, or refused the frame because it would have been."""
+    late = status.state == task_pb2.TASK_STATE_DEADLINE_EXCEEDED
+    return late or status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.name
+
+
 class TaskClient:
     """One task service, over one channel that finds it again by itself."""
 

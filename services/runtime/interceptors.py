@@ -17,12 +17,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from services.runtime import logs, metrics, tracing
+from services.runtime.admission import Admission
 from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Stopping
 
 REQUEST_ID_KEY = "x-request-id"
 DOMAIN = "perception"
 _LONGEST_REQUEST_ID = 128
-_RETRY_AFTER_SECONDS = 0.1
 # A status travels in trailers, of which gRPC takes 8 KiB; past that the caller would learn nothing of the error.
 _LONGEST_TEXT = 800
 # How a handler ends whose caller went away: a stream's is closed where it waits to send.
@@ -36,11 +36,15 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
 
     max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
     a busy service is not taken for a dead one; nor are streams, which stay open while nothing is at work: who serves
-    them bounds them.
+    them bounds them. heeds_deadlines: whether a request that would be late is refused likewise.
+    default_timeout_seconds: the time of one that comes without a deadline.
     """
 
-    def __init__(self, max_concurrent_requests: int) -> None:
-        self._room = _Room(max_concurrent_requests)
+    def __init__(
+        self, max_concurrent_requests: int, *, heeds_deadlines: bool = True, default_timeout_seconds: float = 10.0
+    ) -> None:
+        self._admission = Admission(max_concurrent_requests, heeds_deadlines=heeds_deadlines)
+        self._default_timeout_seconds = default_timeout_seconds
 
     async def intercept_service(
         self,
@@ -54,7 +58,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _answer_once(handler.unary_unary, method, self._room),
+                _answer_once(handler.unary_unary, method, self._admission, self._default_timeout_seconds),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -73,27 +77,14 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         raise NotImplementedError(f"{method}: a stream of requests with one answer")
 
 
-class _Room:
-    """How many requests may still come in."""
-
-    def __init__(self, requests: int) -> None:
-        self._limit = requests
-        self._taken = 0
-
-    def __enter__(self) -> None:
-        if self._taken == self._limit:
-            raise Overloaded(f"{self._limit} requests are at work already", _RETRY_AFTER_SECONDS)
-        self._taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._taken -= 1
-
-
-def _answer_once(behaviour: Callable[..., Awaitable[Any]], method: str, room: _Room) -> Callable[..., Awaitable[Any]]:
+def _answer_once(
+    behaviour: Callable[..., Awaitable[Any]], method: str, admission: Admission, default_timeout_seconds: float
+) -> Callable[..., Awaitable[Any]]:
     async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         span = tracing.tracer.request(method, context.invocation_metadata() or ())
         async with _Request(method, context, span):
-            with room:
+            remaining = context.time_remaining()
+            with admission.admitted(method, default_timeout_seconds if remaining is None else remaining):
                 return await behaviour(request, context)
 
     return answer
@@ -163,6 +154,8 @@ class _Request:
 def _level(error: BaseException, code: grpc.StatusCode) -> int:
     if isinstance(error, Stopping):  # the caller goes on elsewhere
         return logging.INFO
+    if isinstance(error, Overloaded):  # counted; writing thousands a second would be load in itself
+        return logging.DEBUG
     return logging.ERROR if code is grpc.StatusCode.INTERNAL else logging.WARNING
 
 

@@ -68,8 +68,13 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = await build()
+    interceptor = RequestInterceptor(
+        settings.max_concurrent_requests,
+        heeds_deadlines=settings.admission_control,
+        default_timeout_seconds=settings.default_timeout_seconds,
+    )
     server = grpc.aio.server(
-        interceptors=[RequestInterceptor(settings.max_concurrent_requests)],
+        interceptors=[interceptor],
         options=_options(settings),
         # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
         maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,

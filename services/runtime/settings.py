@@ -27,6 +27,11 @@ class ServiceSettings(BaseSettings):
     max_image_bytes: int = Field(32 * 2**20, ge=1, description="Largest picture, encoded or raw, in bytes.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture in pixels, read from its header.")
     max_concurrent_requests: int = Field(64, ge=1, description="Requests at work at once; more are refused.")
+    admission_control: bool = Field(
+        True,
+        description="Refuse a request at once whose deadline cannot be met, by what requests took lately and how many "
+        "are ahead of it.",
+    )
     default_timeout_seconds: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="Time for a request that comes without a deadline."
     )

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from perception.v1 import perception_pb2, task_pb2
+from perception.v1 import perception_pb2
 
 from services.gateway.perceiver import Perceiver
 from services.gateway.streams import degradation
@@ -17,8 +17,9 @@ from services.gateway.streams.frame import Answer, Frame, Stamp
 from services.gateway.streams.identity import Identity
 from services.gateway.streams.options import StreamOptions
 from services.gateway.streams.schedule import Place, Schedule
+from services.gateway.tasks import had_no_time
 from services.runtime import logs, metrics, tracing
-from services.runtime.errors import DeadlineExceeded, InvalidInput, ServiceError, Stopping
+from services.runtime.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Stopping
 from services.runtime.timing import Deadline
 
 Request = perception_pb2.PerceiveStreamRequest
@@ -190,7 +191,7 @@ class Stream:
             found = await self._perceiver.perceive(
                 frame.request, Deadline(frame.remaining), self._options.priority, left_out
             )
-        except DeadlineExceeded as fault:
+        except (DeadlineExceeded, Overloaded) as fault:
             self._note(level, frame, complete=False)
             return answers.error(frame.stamp, fault.code.name, str(fault))
         except ServiceError as fault:
@@ -198,8 +199,7 @@ class Stream:
         except Exception:  # a defect; the stream goes on
             log.exception("cannot perceive the frame")
             return answers.error(frame.stamp, "INTERNAL", "internal error")
-        complete = all(status.state != task_pb2.TASK_STATE_DEADLINE_EXCEEDED for status in found.task_status)
-        self._note(level, frame, complete)
+        self._note(level, frame, complete=not any(had_no_time(status) for status in found.task_status))
         return answers.scene(frame.stamp, found, degradation.reported(left_out))
 
     def _note(self, level: perception_pb2.Degradation, frame: Frame, complete: bool) -> None:
