@@ -23,6 +23,7 @@ from services.camera.settings import CameraSettings
 from services.camera.status import CameraStatus, timestamp
 from services.runtime import tracing
 from services.runtime.backoff import Backoff
+from services.runtime.errors import StreamIdle
 
 MAX_UNANSWERED = 128
 """Frames of a live camera that may be without an answer: two seconds of a fast one. More are not sent."""
@@ -67,8 +68,11 @@ class _End:
 
     @property
     def is_handover(self) -> bool:
-        """Whether the gateway has answered all that it read, and another one is to go on."""
-        return isinstance(self.error, grpc.aio.AioRpcError) and is_handover(PerceptionError.from_rpc_error(self.error))
+        """Whether the gateway has answered all that it read, and another call is to go on: also of a silent camera."""
+        if not isinstance(self.error, grpc.aio.AioRpcError):
+            return False
+        error = PerceptionError.from_rpc_error(self.error)
+        return is_handover(error) or error.reason == StreamIdle.reason
 
     @property
     def reason(self) -> str:

@@ -16,8 +16,6 @@ from services.runtime.errors import LimitExceeded
 from services.runtime.images import Picture
 from services.runtime.task_service import Call, TaskRuntime
 
-MAX_BOXES = 1000
-
 
 class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServicer):
     """Names what a picture, or a region of it, shows."""
@@ -29,8 +27,9 @@ class ClassificationServicer(classification_pb2_grpc.ClassificationServiceServic
         self, request: classification_pb2.ClassifyRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> classification_pb2.ClassifyResponse:
         """Classifies the whole picture, or each of a list of regions."""
-        if len(request.boxes) > MAX_BOXES:
-            raise LimitExceeded("boxes", f"{len(request.boxes)} boxes", MAX_BOXES)
+        limit = self._runtime.settings.max_boxes
+        if len(request.boxes) > limit:
+            raise LimitExceeded("boxes", f"{len(request.boxes)} boxes", limit, "max_boxes")
         call = self._runtime.call(context)
         picture = await self._runtime.decode(request.image, call)
         model = await self._runtime.model(call)

@@ -101,6 +101,8 @@ class Perceiver:
         response.trace_id = tracing.tracer.trace_id()
         response.timings.extend(clock.timings())
         metrics.SEGMENTS.observe(len(panoptic.segments))
+        if len(panoptic.segments) == self._settings.max_segments:
+            metrics.LIMIT_BREACHES.labels("max_segments").inc()
         return response
 
     def _skipped(
@@ -152,7 +154,7 @@ class Perceiver:
         self, outcomes: Mapping[task_pb2.Task, Outcome[Any]], image_size: tuple[int, int], threshold: float
     ) -> Panoptic:
         detections, instances, class_map = _domain(outcomes, image_size)
-        options = FusionOptions(score_threshold=threshold)
+        options = FusionOptions(score_threshold=threshold, max_segments=self._settings.max_segments)
         instances = instances_from_detections(
             detections,
             instances,

@@ -30,6 +30,9 @@ class GatewaySettings(ServiceSettings):
     classification_deadline_share: float = Field(
         0.5, gt=0, lt=1, description="Part of the time that is then left for classification to answer."
     )
+    max_segments: int = Field(
+        1000, ge=1, le=65535, description="Segments of a scene; of more the best things are kept, then stuff."
+    )
     max_streams: int = Field(32, ge=1, description="Camera streams open at once; more are refused.")
     stream_capacity: int = Field(
         8, ge=1, description="Frames at work at once over all streams, shared out fairly between them."
@@ -45,6 +48,9 @@ class GatewaySettings(ServiceSettings):
         128,
         ge=2,
         description="Frames of one stream that were read and whose answer is not taken yet; then no more are read.",
+    )
+    stream_idle_seconds: float = Field(
+        120.0, gt=0, description="Time for which a stream may bring no frame; then it is ended."
     )
     stream_deadline_seconds: float = Field(
         2.0,

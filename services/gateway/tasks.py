@@ -229,4 +229,5 @@ def _raise_fault_of_caller(error: grpc.aio.AioRpcError) -> None:
                 raise InvalidInput(fault, description)
             if info.reason == LimitExceeded.reason:
                 limit = int(info.metadata["limit"])
-                raise LimitExceeded(fault, description.removesuffix(f", the limit is {limit}"), limit)
+                description = description.removesuffix(f", the limit is {limit}")
+                raise LimitExceeded(fault, description, limit, info.metadata["setting"])

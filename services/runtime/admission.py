@@ -71,7 +71,9 @@ class Admission:
         Raises `Overloaded` where it gets none.
         """
         if self._taken == self._room:
-            raise Overloaded(f"{self._room} requests are at work already", _LEAST_RETRY_SECONDS)
+            raise Overloaded(
+                f"{self._room} requests are at work already", _LEAST_RETRY_SECONDS, "max_concurrent_requests"
+            )
         known = self._methods.setdefault(method, _Method())
         ahead = known.at_work
         if self._heeds_deadlines:
@@ -102,6 +104,7 @@ class Admission:
             f"{known.at_work} requests are ahead: the answer would take {expected:.3f} s, "
             f"the deadline is in {remaining_seconds:.3f} s",
             retry,
+            "admission_control",
         )
 
     def _tries(self, known: _Method, remaining_seconds: float) -> bool:

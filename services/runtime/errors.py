@@ -5,6 +5,7 @@ ServiceError
 ├── NotFound                the caller named something that is not there; names the field
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
+├── StreamIdle              a camera's stream brought no frame for too long
 ├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
 ├── DeadlineExceeded        the time allowed for the request ran out
 ├── EngineError             the inference engine could not do its part; names model and stage
@@ -20,6 +21,7 @@ ServiceError
 | NotFound          | NOT_FOUND           | no        |
 | LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
 | Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| StreamIdle        | DEADLINE_EXCEEDED   | no        |
 | Stopping          | UNAVAILABLE         | yes       |
 | DeadlineExceeded  | DEADLINE_EXCEEDED   | no        |
 | EngineUnavailable | UNAVAILABLE         | yes       |
@@ -46,6 +48,8 @@ class ServiceError(Exception):
     """`ErrorInfo.reason`: upper snake case, stable for programs."""
     retry_after_seconds: float | None = None
     """`RetryInfo.retry_delay`; None when trying again cannot help."""
+    setting: str = ""
+    """The setting of the limit that was breached; empty where it was none."""
 
     def metadata(self) -> dict[str, str]:
         """`ErrorInfo.metadata`: what a program can read besides the message."""
@@ -84,19 +88,20 @@ class NotFound(ServiceError):
 
 
 class LimitExceeded(ServiceError):
-    """A field of the request is larger than the service allows."""
+    """A field of the request is larger than the service allows by `setting`."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "LIMIT_EXCEEDED"
 
-    def __init__(self, field: str, description: str, limit: int) -> None:
+    def __init__(self, field: str, description: str, limit: int, setting: str) -> None:
         super().__init__(f"{field}: {description}, the limit is {limit}")
         self.field = field
         self.limit = limit
+        self.setting = setting
 
     def metadata(self) -> dict[str, str]:
-        """Names the field and the limit."""
-        return {"field": self.field, "limit": str(self.limit)}
+        """Names the field, the limit and its setting."""
+        return {"field": self.field, "limit": str(self.limit), "setting": self.setting}
 
 
 class Overloaded(ServiceError):
@@ -105,9 +110,29 @@ class Overloaded(ServiceError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "OVERLOADED"
 
-    def __init__(self, description: str, retry_after_seconds: float) -> None:
+    def __init__(self, description: str, retry_after_seconds: float, setting: str = "") -> None:
         super().__init__(description)
         self.retry_after_seconds = retry_after_seconds
+        self.setting = setting
+
+    def metadata(self) -> dict[str, str]:
+        """Names the setting of the limit, where it is one of ours."""
+        return {"setting": self.setting} if self.setting else {}
+
+
+class StreamIdle(ServiceError):
+    """A camera's stream brought no frame for longer than a stream may stay open so."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "STREAM_IDLE"
+    setting = "stream_idle_seconds"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the stream brought no frame for {seconds:g} s: open another one when there is one")
+
+    def metadata(self) -> dict[str, str]:
+        """Names the setting."""
+        return {"setting": self.setting}
 
 
 class Stopping(ServiceError):

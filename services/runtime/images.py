@@ -107,7 +107,7 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
     if not data:
         raise InvalidInput("image.encoded", f"is empty: {_ACCEPTED}")
     if len(data) > limits.max_bytes:
-        raise LimitExceeded("image.encoded", f"a file of {len(data)} bytes", limits.max_bytes)
+        raise LimitExceeded("image.encoded", f"a file of {len(data)} bytes", limits.max_bytes, "max_image_bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,12 +119,19 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
     with image:
         width, height = image.size
         if height * width > limits.max_pixels:
-            raise LimitExceeded("image.encoded", f"a picture of {height} x {width} pixels", limits.max_pixels)
+            raise LimitExceeded(
+                "image.encoded", f"a picture of {height} x {width} pixels", limits.max_pixels, "max_image_pixels"
+            )
         if height < 1 or width < 1:
             raise InvalidInput("image.encoded", f"a picture of {height} x {width} pixels")
         if data.startswith(_JPEG) and _has_too_many_scans(data):
             raise InvalidInput("image.encoded", f"a JPEG of more than {_MOST_SCANS} scans")
         return _Header(str(image.format), height, width, _orientation(image))
+
+
+def _check_pixels(field: str, height: int, width: int, limits: ImageLimits) -> None:
+    if height * width > limits.max_pixels:
+        raise LimitExceeded(field, f"a picture of {height} x {width} pixels", limits.max_pixels, "max_image_pixels")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -178,9 +185,11 @@ def _check_raw(raw: image_pb2.RawImage, limits: ImageLimits) -> tuple[int, int]:
         if getattr(raw, side) < 1:
             raise InvalidInput(f"image.raw.{side}", "is 0: expected at least 1 pixel")
     if raw.height * raw.width > limits.max_pixels:
-        raise LimitExceeded("image.raw", f"a picture of {raw.height} x {raw.width} pixels", limits.max_pixels)
+        raise LimitExceeded(
+            "image.raw", f"a picture of {raw.height} x {raw.width} pixels", limits.max_pixels, "max_image_pixels"
+        )
     if len(raw.data) > limits.max_bytes:
-        raise LimitExceeded("image.raw.data", f"pixels of {len(raw.data)} bytes", limits.max_bytes)
+        raise LimitExceeded("image.raw.data", f"pixels of {len(raw.data)} bytes", limits.max_bytes, "max_image_bytes")
     channels = _CHANNELS[raw.format]
     row = raw.width * channels
     stride = raw.stride or row

@@ -18,13 +18,16 @@ from grpc_status import rpc_status
 
 from services.runtime import logs, metrics, tracing
 from services.runtime.admission import Admission
-from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Stopping
+from services.runtime.errors import InvalidInput, LimitExceeded, Overloaded, ServiceError, Stopping
+from services.runtime.limits import count_breach
 
 REQUEST_ID_KEY = "x-request-id"
 DOMAIN = "perception"
 _LONGEST_REQUEST_ID = 128
 # A status travels in trailers, of which gRPC takes 8 KiB; past that the caller would learn nothing of the error.
 _LONGEST_TEXT = 800
+# What HTTP/2 counts for a header besides its name and value (RFC 9113, 6.5.2).
+_HEADER_BYTES = 32
 # How a handler ends whose caller went away: a stream's is closed where it waits to send.
 _GONE = (asyncio.CancelledError, GeneratorExit)
 
@@ -37,14 +40,21 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
     a busy service is not taken for a dead one; nor are streams, which stay open while nothing is at work: who serves
     them bounds them. heeds_deadlines: whether a request that would be late is refused likewise.
-    default_timeout_seconds: the time of one that comes without a deadline.
+    default_timeout_seconds: the time of one that comes without a deadline. max_metadata_bytes: of a request's metadata,
+    as HTTP/2 counts headers.
     """
 
     def __init__(
-        self, max_concurrent_requests: int, *, heeds_deadlines: bool = True, default_timeout_seconds: float = 10.0
+        self,
+        max_concurrent_requests: int,
+        *,
+        heeds_deadlines: bool = True,
+        default_timeout_seconds: float = 10.0,
+        max_metadata_bytes: int = 8192,
     ) -> None:
         self._admission = Admission(max_concurrent_requests, heeds_deadlines=heeds_deadlines)
         self._default_timeout_seconds = default_timeout_seconds
+        self._max_metadata_bytes = max_metadata_bytes
 
     async def intercept_service(
         self,
@@ -58,47 +68,54 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
             return handler
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
-                _answer_once(handler.unary_unary, method, self._admission, self._default_timeout_seconds),
+                self._answer_once(handler.unary_unary, method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
-                _answer_many(handler.stream_stream, method),
+                self._answer_many(handler.stream_stream, method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.unary_stream:
             return grpc.unary_stream_rpc_method_handler(
-                _answer_many(handler.unary_stream, method),
+                self._answer_many(handler.unary_stream, method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         raise NotImplementedError(f"{method}: a stream of requests with one answer")
 
+    def _answer_once(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
+        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            span = tracing.tracer.request(method, context.invocation_metadata() or ())
+            async with _Request(method, context, span):
+                self._check_metadata(context)
+                remaining = context.time_remaining()
+                with self._admission.admitted(
+                    method, self._default_timeout_seconds if remaining is None else remaining
+                ):
+                    return await behaviour(request, context)
 
-def _answer_once(
-    behaviour: Callable[..., Awaitable[Any]], method: str, admission: Admission, default_timeout_seconds: float
-) -> Callable[..., Awaitable[Any]]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        span = tracing.tracer.request(method, context.invocation_metadata() or ())
-        async with _Request(method, context, span):
-            remaining = context.time_remaining()
-            with admission.admitted(method, default_timeout_seconds if remaining is None else remaining):
-                return await behaviour(request, context)
+        return answer
 
-    return answer
+    def _answer_many(
+        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str
+    ) -> Callable[..., AsyncIterator[Any]]:
+        async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            tracing.tracer.stream(context.invocation_metadata() or ())
+            # Closed here and not by the garbage collector, whatever ends the call.
+            async with _Request(method, context), aclosing(behaviour(requests, context)) as responses:
+                self._check_metadata(context)
+                async for response in responses:
+                    yield response
 
+        return answer
 
-def _answer_many(behaviour: Callable[..., AsyncGenerator[Any, None]], method: str) -> Callable[..., AsyncIterator[Any]]:
-    async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        tracing.tracer.stream(context.invocation_metadata() or ())
-        # Closed here and not by the garbage collector, whatever ends the call.
-        async with _Request(method, context), aclosing(behaviour(requests, context)) as responses:
-            async for response in responses:
-                yield response
-
-    return answer
+    def _check_metadata(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        size = sum(len(key) + len(value) + _HEADER_BYTES for key, value in context.invocation_metadata() or ())
+        if size > self._max_metadata_bytes:
+            raise LimitExceeded("metadata", f"{size} bytes", self._max_metadata_bytes, "max_metadata_bytes")
 
 
 class _Request:
@@ -123,6 +140,7 @@ class _Request:
         metrics.REQUESTS_IN_FLIGHT.labels(self._method).dec()
         metrics.REQUEST_DURATION.labels(self._method).observe(seconds)
         code = _code(error)
+        count_breach(error)
         metrics.REQUESTS.labels(self._method, code.name).inc()
         self._end_span(code, error)
         if error is None:

@@ -34,6 +34,11 @@ LIMIT = Gauge(
     "The most that this process takes at once: of requests, and in the gateway of streams and stream_frames.",
     ("resource",),
 )
+LIMIT_BREACHES = Counter(
+    "perception_limit_breaches_total",
+    "How often a limit was breached, by the setting that it is (docs/limits.md).",
+    ("setting",),
+)
 MODEL_READY = Gauge("perception_model_ready", "1 when the task's model answers, 0 when it does not.", ("task",))
 MODEL_RELOADS = Counter(
     "perception_model_reloads_total", "How often a model was loaded again because its process died.", ("model",)

@@ -72,6 +72,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         settings.max_concurrent_requests,
         heeds_deadlines=settings.admission_control,
         default_timeout_seconds=settings.default_timeout_seconds,
+        max_metadata_bytes=settings.max_metadata_bytes,
     )
     server = grpc.aio.server(
         interceptors=[interceptor],
@@ -126,6 +127,9 @@ def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        # What is a little too large gets to the interceptor, which names the limit.
+        ("grpc.max_metadata_size", 2 * settings.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", 2 * settings.max_metadata_bytes),
         # Without this a second process on the same port would silently take half of the calls.
         ("grpc.so_reuseport", 0),
         # A caller that vanished without a word is noticed, and its calls are ended, within half a minute.

@@ -26,6 +26,9 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     max_image_bytes: int = Field(32 * 2**20, ge=1, description="Largest picture, encoded or raw, in bytes.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture in pixels, read from its header.")
+    max_metadata_bytes: int = Field(
+        8192, ge=1024, description="Largest metadata of a request, as HTTP/2 counts headers."
+    )
     max_concurrent_requests: int = Field(64, ge=1, description="Requests at work at once; more are refused.")
     admission_control: bool = Field(
         True,
@@ -77,6 +80,7 @@ class TaskSettings(ServiceSettings):
     score_threshold: float = Field(
         0.25, ge=0, le=1, description="Objects with a lower score are left out, where the request says nothing."
     )
+    max_boxes: int = Field(1000, ge=1, description="Regions that a request may ask to be classified.")
 
 
 Settings = TypeVar("Settings", bound=BaseSettings)

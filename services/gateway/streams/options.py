@@ -9,7 +9,7 @@ from perception.v1 import perception_pb2
 
 from services.gateway.settings import GatewaySettings
 from services.runtime.engines import Priority
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, LimitExceeded
 from services.runtime.task_service import check_enumeration
 
 _CAMERA = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -34,7 +34,7 @@ class StreamOptions:
 
     @classmethod
     def read(cls, request: perception_pb2.PerceiveStreamRequest, settings: GatewaySettings) -> StreamOptions:
-        """The options of a stream's first request. Raises `InvalidInput` naming the field that is wrong."""
+        """The options of a stream's first request. Raises `InvalidInput`, or `LimitExceeded`, naming the field."""
         if not request.HasField("options"):
             raise InvalidInput("options", "is missing: the first frame says how the stream is treated")
         options = request.options
@@ -43,9 +43,11 @@ class StreamOptions:
                 "options.camera", f"is {options.camera[:80]!r}: expected 1 to 64 letters, digits, '.', '_' or '-'"
             )
         if options.max_in_flight > settings.stream_max_in_flight_limit:
-            raise InvalidInput(
+            raise LimitExceeded(
                 "options.max_in_flight",
-                f"is {options.max_in_flight}: expected at most {settings.stream_max_in_flight_limit}",
+                f"{options.max_in_flight} frames at work at once",
+                settings.stream_max_in_flight_limit,
+                "stream_max_in_flight_limit",
             )
         try:
             check_enumeration(options, "priority")

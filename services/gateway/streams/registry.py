@@ -18,7 +18,7 @@ from services.gateway.streams.identity import Epochs, Identity
 from services.gateway.streams.options import StreamOptions
 from services.gateway.streams.stream import Stream
 from services.runtime import metrics
-from services.runtime.errors import Overloaded, Stopping
+from services.runtime.errors import Overloaded, Stopping, StreamIdle
 
 Request = perception_pb2.PerceiveStreamRequest
 Response = perception_pb2.PerceiveStreamResponse
@@ -51,8 +51,8 @@ class Streams:
     async def serve(self, requests: AsyncIterable[Request]) -> AsyncGenerator[Response, None]:
         """The answers to the frames of one stream.
 
-        Raises `InvalidInput` for its options, `Overloaded` where there are too many streams, and `Stopping` when the
-        gateway drains, or the stream has lasted long enough.
+        Raises `InvalidInput` and `LimitExceeded` for its options, `Overloaded` where there are too many streams,
+        `StreamIdle` where no frame comes, and `Stopping` when the gateway drains, or the stream has lasted long enough.
         """
         with self._room():
             # From here on, and not from the first frame, because gRPC counts from the connection's beginning.
@@ -65,6 +65,7 @@ class Streams:
             stream = Stream(
                 options,
                 self._settings.stream_max_unanswered,
+                self._settings.stream_idle_seconds,
                 self._perceiver,
                 self._capacity,
                 Identity(self._epochs, options.track),
@@ -83,7 +84,7 @@ class Streams:
     @contextmanager
     def _room(self) -> Iterator[None]:
         if self._count == self._settings.max_streams:
-            raise Overloaded(f"{self._count} camera streams are open already", _RETRY_AFTER_SECONDS)
+            raise Overloaded(f"{self._count} camera streams are open already", _RETRY_AFTER_SECONDS, "max_streams")
         self._count += 1
         metrics.STREAMS.inc()
         try:
@@ -98,11 +99,12 @@ class Streams:
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             left = end - asyncio.get_running_loop().time()
-            await asyncio.wait((reading, stopping), timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            idle = self._settings.stream_idle_seconds
+            await asyncio.wait((reading, stopping), timeout=min(left, idle), return_when=asyncio.FIRST_COMPLETED)
             if self._stopping.is_set():
                 raise Stopping
             if not reading.done():
-                raise Stopping(_LONG_ENOUGH)
+                raise StreamIdle(idle) if idle < left else Stopping(_LONG_ENOUGH)
             return reading.result()
         finally:
             reading.cancel()

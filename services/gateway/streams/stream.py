@@ -19,7 +19,8 @@ from services.gateway.streams.options import StreamOptions
 from services.gateway.streams.schedule import Place, Schedule
 from services.gateway.tasks import had_no_time
 from services.runtime import logs, metrics, tracing
-from services.runtime.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Stopping
+from services.runtime.errors import DeadlineExceeded, InvalidInput, Overloaded, ServiceError, Stopping, StreamIdle
+from services.runtime.limits import count_breach
 from services.runtime.timing import Deadline
 
 Request = perception_pb2.PerceiveStreamRequest
@@ -45,11 +46,13 @@ class Stream:
         self,
         options: StreamOptions,
         max_unanswered: int,
+        idle_seconds: float,
         perceiver: Perceiver,
         capacity: Capacity,
         identity: Identity,
     ) -> None:
         self._options = options
+        self._idle_seconds = idle_seconds
         self._perceiver = perceiver
         self._capacity = capacity
         self._identity = identity
@@ -65,7 +68,7 @@ class Stream:
     async def answers(self, first: Request, rest: AsyncIterator[Request]) -> AsyncGenerator[Response, None]:
         """The answer to every frame, in order. Asking for the next one says that the last one was taken.
 
-        Raises the error of `stop`, after the frames that were read are answered.
+        Raises the error of `stop`, and `StreamIdle` where no frame comes, after the frames that were read are answered.
         """
         reading = self._reading = asyncio.create_task(self._read(first, rest))
         dispatching = asyncio.create_task(self._dispatch())
@@ -105,9 +108,12 @@ class Stream:
             while not self._schedule.may_arrive:
                 await self._change()
             try:
-                request = await anext(rest)
+                async with asyncio.timeout(self._idle_seconds):
+                    request = await anext(rest)
             except StopAsyncIteration:
                 return
+            except TimeoutError:
+                raise StreamIdle(self._idle_seconds) from None
             if request.HasField("options"):
                 self._refuse(request, InvalidInput("options", "is set again: expected with the first frame only"))
             else:
@@ -195,6 +201,7 @@ class Stream:
             self._note(level, frame, complete=False)
             return answers.error(frame.stamp, fault.code.name, str(fault))
         except ServiceError as fault:
+            count_breach(fault)
             return answers.error(frame.stamp, fault.code.name, str(fault))
         except Exception:  # a defect; the stream goes on
             log.exception("cannot perceive the frame")

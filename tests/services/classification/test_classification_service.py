@@ -11,7 +11,7 @@ from perception.convert import box_to_message, image_to_message
 from perception.v1 import classification_pb2, classification_pb2_grpc, task_pb2
 
 from services.classification.postprocess import to_classifications
-from services.classification.servicer import MAX_BOXES
+from services.runtime.settings import TaskSettings
 from tests.support.contract_models import LABELS
 from tests.support.service import ServiceProcess
 
@@ -116,7 +116,7 @@ def test_a_box_that_is_no_part_of_the_picture_is_named(
 def test_more_boxes_than_allowed_are_refused(classify: Classify) -> None:
     box = box_to_message((0, 0, 5, 5))
     with pytest.raises(grpc.RpcError) as caught:
-        classify(image=image_to_message(tiles([0])), boxes=[box] * (MAX_BOXES + 1))
+        classify(image=image_to_message(tiles([0])), boxes=[box] * (TaskSettings().max_boxes + 1))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.details() == "boxes: 1001 boxes, the limit is 1000"
 

@@ -122,8 +122,9 @@ def subclasses(kind: type) -> set[type]:
 EXAMPLES: dict[str, errors.ServiceError] = {
     "InvalidInput": errors.InvalidInput("image.raw.stride", "is 3"),
     "NotFound": errors.NotFound("camera", "no camera 'gate'"),
-    "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9),
-    "Overloaded": errors.Overloaded("no room", 0.25),
+    "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9, "max_image_bytes"),
+    "Overloaded": errors.Overloaded("no room", 0.25, "max_streams"),
+    "StreamIdle": errors.StreamIdle(30.0),
     "Stopping": errors.Stopping(),
     "DeadlineExceeded": errors.DeadlineExceeded("inference"),
     "EngineUnavailable": errors.EngineUnavailable("yolo", "does not answer"),
@@ -135,7 +136,9 @@ EXAMPLES: dict[str, errors.ServiceError] = {
 METADATA = {
     "NotFound": {"field": "camera"},
     "InvalidInput": {"field": "image.raw.stride"},
-    "LimitExceeded": {"field": "image.encoded", "limit": "9"},
+    "LimitExceeded": {"field": "image.encoded", "limit": "9", "setting": "max_image_bytes"},
+    "Overloaded": {"setting": "max_streams"},
+    "StreamIdle": {"setting": "stream_idle_seconds"},
     "DeadlineExceeded": {"stage": "inference"},
     "EngineUnavailable": {"model": "yolo"},
     "ModelUnavailable": {"model": "yolo"},
