@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import grpc.aio
 from google.protobuf import duration_pb2
-from perception import PerceptionError
+from perception import PerceptionError, ResourceExhausted
 from perception.streams import is_handover
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
@@ -73,6 +73,14 @@ class _End:
             return False
         error = PerceptionError.from_rpc_error(self.error)
         return is_handover(error) or error.reason == StreamIdle.reason
+
+    @property
+    def retry_after_seconds(self) -> float:
+        """What an overloaded gateway asks for; 0 where it says nothing."""
+        if not isinstance(self.error, grpc.aio.AioRpcError):
+            return 0.0
+        error = PerceptionError.from_rpc_error(self.error)
+        return (error.retry_after_seconds or 0.0) if isinstance(error, ResourceExhausted) else 0.0
 
     @property
     def reason(self) -> str:
@@ -143,7 +151,7 @@ class GatewayStream:
     async def _wait_after(self, end: _End) -> None:
         self._backoff.worked(end.seconds)
         # Not at once where nothing was answered, or two gateways could hand the stream to each other for ever.
-        delay = 0.0 if end.is_handover and end.has_answered else self._backoff.next_seconds()
+        delay = 0.0 if end.is_handover and end.has_answered else self._backoff.next_seconds() + end.retry_after_seconds
         details = {"camera": self._settings.name, "reason": end.reason, "retry_seconds": round(delay, 3)}
         if end.is_handover:
             log.info("the gateway hands the stream over", extra=details)

@@ -75,8 +75,8 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(limit: int = 64) -> AsyncIterator[Served]:
-    server = grpc.aio.server(interceptors=[RequestInterceptor(limit)])
+async def serving(limit: int = 64, max_metadata_bytes: int = 8192) -> AsyncIterator[Served]:
+    server = grpc.aio.server(interceptors=[RequestInterceptor(limit, max_metadata_bytes=max_metadata_bytes)])
     servicer = Servicer()
     detection_pb2_grpc.add_DetectionServiceServicer_to_server(servicer, server)
     perception_pb2_grpc.add_PerceptionServiceServicer_to_server(servicer, server)
@@ -377,6 +377,25 @@ async def test_a_stream_whose_caller_stops_reading_and_leaves_is_cancelled_not_a
     assert in_flight(STREAM) == 0
     ours = [record for record in caplog.records if record.name.startswith("services.")]
     assert not [record for record in ours if record.levelno >= logging.ERROR]
+
+
+async def test_metadata_that_is_too_large_is_a_named_breach() -> None:
+    def breaches() -> float:
+        labels = {"setting": "max_metadata_bytes"}
+        return REGISTRY.get_sample_value("perception_limit_breaches_total", labels) or 0.0
+
+    before = breaches()
+    async with serving(max_metadata_bytes=1024) as served:
+        assert await served.detect(("x-padding", "x" * 500))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await served.detect(("x-padding", "x" * 1024))
+        call = served.perception.PerceiveStream(metadata=(("x-padding", "x" * 1024),))
+        with pytest.raises(grpc.aio.AioRpcError) as of_stream:
+            await call.read()
+    for error in (caught.value, of_stream.value):
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert unpacked(error, error_details_pb2.ErrorInfo).metadata["setting"] == "max_metadata_bytes"
+    assert breaches() == before + 2
 
 
 async def test_health_is_not_counted() -> None:

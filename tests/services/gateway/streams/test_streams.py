@@ -16,8 +16,8 @@ from prometheus_client import REGISTRY
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams.registry import Streams
 from services.runtime.engines import Priority
-from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, Overloaded, Stopping
-from tests.services.gateway.streams.cameras import Camera, System, scene, settle
+from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, Overloaded, Stopping, StreamIdle
+from tests.services.gateway.streams.cameras import Camera, System, scene, settle, what
 
 
 def over(system: System, **settings: Any) -> Streams:
@@ -394,6 +394,29 @@ async def test_a_stream_that_keeps_missing_its_deadline_gives_up_attributes_then
     assert (await film(45))[-1] == 0
     assert REGISTRY.get_sample_value(*gauge) == 0
     await camera.leave()
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+async def test_a_stream_that_brings_no_frame_is_ended_with_what_it_brought_answered(frames: int) -> None:
+    system = System(seconds=0.0)
+    camera = Camera(over(system, stream_idle_seconds=0.2))
+    taking = await begin(camera, *range(1, frames + 1))
+    with pytest.raises(StreamIdle, match=r"brought no frame for 0\.2 s"):
+        await taking
+    assert [what(answer) for answer in camera.answers] == ["scene"] * frames
+
+
+async def test_a_stream_whose_answers_are_awaited_is_not_idle() -> None:
+    """While nothing more is read, the sender cannot bring a frame."""
+    system = System()
+    camera = Camera(over(system, stream_idle_seconds=0.2, stream_max_unanswered=2), max_in_flight=2)
+    taking = await begin(camera, 1, 2)
+    await asyncio.sleep(0.5)
+    assert not taking.done()
+    await system.finish("gate1")
+    await system.finish("gate2")
+    camera.end()
+    assert await taking == [(1, "scene"), (2, "scene")]
 
 
 async def test_things_keep_their_identity_until_it_is_forgotten() -> None:
