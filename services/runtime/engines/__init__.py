@@ -15,7 +15,9 @@ def create_engine(settings: TaskSettings, model_name: str) -> Engine:
         case "triton":
             from services.runtime.engines.triton import TritonEngine
 
-            return TritonEngine(settings.triton_url, model_name, reloads=settings.reload_dead_model)
+            return TritonEngine(
+                settings.triton_url, model_name, settings.tls_as_caller, reloads=settings.reload_dead_model
+            )
         case "onnxruntime":
             from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
 

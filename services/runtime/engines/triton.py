@@ -11,6 +11,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 from perception.channels import channel_options
+from perception.connections import open_async_channel
+from perception.tls import TLS
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
@@ -71,13 +73,14 @@ class TritonEngine:
     It may be created before the server runs and outlives the server's restarts.
     """
 
-    def __init__(self, url: str, model_name: str, *, reloads: bool = False) -> None:
-        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`.
+    def __init__(self, url: str, model_name: str, tls: TLS | None = None, *, reloads: bool = False) -> None:
+        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`. tls: none: plain text.
 
         reloads: whether `ready` sees to it that a model whose process died is loaded again; for one server under
         explicit model control, because of several only one would be told.
         """
         self._url = url
+        self._tls = tls
         self._recovery = Recovery(model_name, self._works, self.reload) if reloads else None
         self._name = model_name
         self._channel: grpc.aio.Channel | None = None
@@ -209,7 +212,7 @@ class TritonEngine:
     def _open_channel(self) -> grpc.aio.Channel:
         # Not in the constructor: a channel belongs to the event loop in which it is made.
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._url, options=_CHANNEL_OPTIONS)
+            self._channel = open_async_channel(self._url, _CHANNEL_OPTIONS, self._tls)
         return self._channel
 
     def _stub(self) -> Any:
