@@ -36,6 +36,9 @@ OF_THE_CHART = {
     *("detection_url", "instance_segmentation_url", "semantic_segmentation_url", "classification_url", "taxonomy"),
     *("engine", "triton_url", "model_repository", "model_name"),
     *("camera_agents", "gateway_url"),
+    *("tls_certificate_file", "tls_key_file", "tls_ca_file", "tls_client_authentication", "health_port"),
+    *("authentication", "authentication_tokens_file", "authentication_jwks"),
+    *("authentication_issuer", "authentication_audience", "token_file"),
 }
 """Settings that templates give, from other values."""
 

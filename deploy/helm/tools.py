@@ -39,6 +39,7 @@ CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator@v0.94.1": "example/prometheus-operator-crd",
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
     "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
+    "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds",
 }
 """The modules with the definitions of the custom resources that the chart may use, and the folders that hold them."""
 SCHEMA_LOCATIONS = (
@@ -64,15 +65,17 @@ console = Console(stderr=True)
 
 
 def program(name: str) -> str | None:
-    """Path of helm or another program: the cached one, or the machine's; None where there is neither."""
-    cached = CACHE / "bin" / name
-    return str(cached) if cached.is_file() else shutil.which(name)
+    """Path of helm or another program: the cached one, or the machine's; None where there is neither.
+
+    A cached one of another version than the one that stands here does not count.
+    """
+    return str(CACHE / "bin" / name) if _is_built(name) else shutil.which(name)
 
 
 def missing(*programs: str) -> str:
     """Why the tests that need these programs, and the schemas for kubeconform, cannot run; empty where they can."""
     lacking = [name for name in programs if program(name) is None]
-    if "kubeconform" in programs and not (CACHE / "schemas" / "complete").is_file():
+    if "kubeconform" in programs and not _has_schemas():
         lacking.append("Kubernetes' schemas")
     return f"{' and '.join(lacking)} missing: python -m deploy.helm.tools" if lacking else ""
 
@@ -181,21 +184,49 @@ def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
         path.write_text(json.dumps(schema), encoding="utf-8")
 
 
+def _command(package: str) -> list[str]:
+    return ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
+
+
+def _is_built(name: str) -> bool:
+    """Whether a program is cached as it would be built now."""
+    built = CACHE / "bin" / f"{name}.built"
+    return name in _PROGRAMS and built.is_file() and built.read_text(encoding="utf-8") == _record(name)
+
+
+def _record(name: str) -> str:
+    return " ".join(_command(_PROGRAMS[name]))
+
+
+def build(name: str) -> None:
+    """Builds helm or another program into the cache. Raises `CalledProcessError` where Go cannot."""
+    package = _PROGRAMS[name]
+    built = CACHE / "bin" / f"{name}.built"
+    built.parent.mkdir(parents=True, exist_ok=True)
+    built.unlink(missing_ok=True)
+    subprocess.run(_command(package), cwd=CACHE, env=_environment(), check=True)
+    (CACHE / "bin" / Path(package.partition("@")[0]).name).rename(CACHE / "bin" / name)
+    built.write_text(_record(name), encoding="utf-8")
+
+
+def _schemas_wanted() -> str:
+    return "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
+
+
+def _has_schemas() -> bool:
+    complete = CACHE / "schemas" / "complete"
+    return complete.is_file() and complete.read_text(encoding="utf-8") == _schemas_wanted()
+
+
 def main() -> None:
     """Build helm, kubeconform and the reader of compose files, and cache schemas; what is there already stays."""
     if shutil.which("go") is None:
         raise SystemExit("expected Go on PATH, found none")
-    (CACHE / "bin").mkdir(parents=True, exist_ok=True)
     for name, package in _PROGRAMS.items():
-        if not (CACHE / "bin" / name).is_file():
+        if not _is_built(name):
             with console.status(f"building {package}"):
-                command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
-                subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
-            installed = CACHE / "bin" / Path(package.partition("@")[0]).name
-            installed.rename(CACHE / "bin" / name)
-    complete = CACHE / "schemas" / "complete"
-    contents = "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
-    if complete.is_file() and complete.read_text(encoding="utf-8") == contents:
+                build(name)
+    if _has_schemas():
         return
     for version in KUBERNETES_VERSIONS:
         with console.status(f"schemas of Kubernetes {version}"):
@@ -206,7 +237,7 @@ def main() -> None:
         with console.status(f"schemas of {name}"):
             for definition in custom_resource_definitions(name):
                 _write(CACHE / "schemas" / "custom", custom_schemas(definition))
-    complete.write_text(contents, encoding="utf-8")
+    (CACHE / "schemas" / "complete").write_text(_schemas_wanted(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,6 +63,33 @@ tracing:
   tritonEndpoint: http://collector.monitoring:4318/v1/traces
   environmentSecret: collector-token
 """,
+    "tls": "tls: {enabled: true, secretName: perception-certificate}\n" + AGENT,
+    "cert-manager": "tls: {enabled: true, mutual: false, certManager: {issuerRef: {name: perception, kind: Issuer}}}",
+    "tls behind an ingress": """
+tls: {enabled: true, secretName: perception-certificate, mutualAtGateway: false}
+ingress: {enabled: true, host: perception.example.org, tlsSecretName: perception-outside}
+"""
+    + CONTROLLER,
+    "tls behind a gateway": """
+tls: {enabled: true, secretName: perception-certificate}
+gatewayApi: {enabled: true, parentRefs: [{name: public, namespace: gateways}], caConfigMap: perception-ca}
+"""
+    + CONTROLLER,
+    "tokens": "authentication: {enabled: true, tokensSecret: callers, callerTokenSecret: token}\n"
+    "viewer: {tokenSecret: viewer-token}\n" + AGENT,
+    "identity provider": """
+authentication:
+  enabled: true
+  jwks: {url: "https://login.example.org/keys", issuer: "https://login.example.org", audience: perception}
+  callerTokenSecret: token
+""",
+    "keys at hand": """
+authentication:
+  enabled: true
+  tokensSecret: callers
+  jwks: {configMap: provider-keys, issuer: "https://login.example.org", audience: perception}
+  callerTokenSecret: token
+""",
     "no policies": "networkPolicy: {enabled: false}",
     "clients": """
 networkPolicy:

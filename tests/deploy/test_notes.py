@@ -66,3 +66,11 @@ def test_notes_tell_the_address_outside(tmp_path: Path) -> None:
 
 def test_notes_of_a_system_without_a_viewer(tmp_path: Path) -> None:
     assert "perception-viewer" not in _notes(tmp_path, SWITCHES["no viewer"])
+
+
+def test_notes_tell_what_callers_need(tmp_path: Path) -> None:
+    assert 'PerceptionClient("localhost:50050")' in _notes(tmp_path / "plain")
+    secured = _notes(tmp_path / "secured", f"{SWITCHES['tls']}\n{SWITCHES['keys at hand']}")
+    assert "Callers need the CA of Secret perception-certificate, a certificate of it, a token" in secured
+    assert "app.kubernetes.io/component=triton" in secured
+    assert "Tokens cross the network as they are" in _notes(tmp_path / "tokens", SWITCHES["tokens"])

@@ -67,7 +67,7 @@ def test_the_schema_knows_every_value() -> None:
 def test_the_readmes_examples_render() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", chart_documents.INTRODUCTION.read_text(encoding="utf-8"), re.DOTALL)
     examples = [block for block in blocks if "of the adapter" not in block]
-    assert len(examples) == 4
+    assert len(examples) == 6
     for example in examples:
         ran = chart.template(values=example)
         assert ran.returncode == 0, ran.stderr

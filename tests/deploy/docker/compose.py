@@ -38,11 +38,17 @@ def load(files: tuple[Path, ...], folder: Path, edit: tuple[str, str] = ("", "")
 
 
 def services(files: tuple[Path, ...], folder: Path) -> dict[str, Service]:
-    """The services, merged and normalised, their environment as a map. Fails where the loader refuses them."""
+    """The services, merged and normalised. Fails where the loader refuses them.
+
+    `environment` is a map; `passed_on` names the variables that Docker Compose takes from its own environment.
+    """
     ran = load(files, folder)
     assert ran.returncode == 0, ran.stderr
     found: dict[str, Service] = yaml.safe_load(ran.stdout)["services"]
     for service in found.values():
         given = service.get("environment") or {}
-        service["environment"] = given if isinstance(given, dict) else dict(one.split("=", 1) for one in given)
+        if isinstance(given, list):
+            given = {name: value if equals else None for name, equals, value in (one.partition("=") for one in given)}
+        service["environment"] = {name: value for name, value in given.items() if value is not None}
+        service["passed_on"] = {name for name, value in given.items() if value is None}
     return found

@@ -89,6 +89,16 @@ def models(built: None) -> Iterator[UnpackedImage]:
         yield unpacked
 
 
+@pytest.fixture(scope="session")
+def model_job(pins: Path) -> Iterator[UnpackedImage]:
+    began = time.monotonic()
+    ran = _build(pins, "perception-model-job")
+    assert ran.returncode == 0, ran.stderr
+    print(f"\nbuilt in {time.monotonic() - began:.0f} s\n{ran.stderr}")
+    with UnpackedImage(f"perception-model-job:{version()}") as unpacked:
+        yield unpacked
+
+
 class TestServices:
     def test_is_as_small_as_documented(self, image: UnpackedImage) -> None:
         megabytes = sum(_sizes(image.root).values()) / 1e6
@@ -182,6 +192,49 @@ def test_models_are_copied_as_the_chart_does(models: UnpackedImage, tmp_path: Pa
     for task in ("detection", "instance_segmentation", "semantic_segmentation", "classification"):
         assert (tmp_path / task / "config.pbtxt").stat().st_uid == USER
         assert (tmp_path / task / "1" / "model.onnx").stat().st_size > 1e6
+
+
+_RUN = {
+    "architecture": {"name": "classifier", "options": {"widths": [8, 8, 16, 16]}},
+    "dataset": {
+        "name": "scenes",
+        "train_seeds": [0, 2],
+        "validation_seeds": [2, 3],
+        "frames_per_sequence": 2,
+        "width": 128,
+        "height": 96,
+    },
+    "augmentation": {"crop": [32, 32]},
+    "seed": 3,
+    "steps": 2,
+    "batch_size": 4,
+    "learning_rate": 0.001,
+    "weight_decay": 0.02,
+    "warmup_steps": 1,
+    "ema_decay": 0.9,
+    "validate_every": 2,
+}
+"""A run of seconds."""
+
+
+def test_a_model_is_trained_and_built(model_job: UnpackedImage, tmp_path: Path) -> None:
+    for name, size in sorted(_sizes(_site_packages(model_job)).items(), key=lambda one: -one[1])[:10]:
+        print(f"{size / 1e6:8.1f}  {name}")
+    (tmp_path / "tiny.yaml").write_text(json.dumps(_RUN))
+    os.chown(tmp_path, USER, USER)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    train = "python -m models.training --model tiny.yaml --device cpu"
+    process = model_job.popen(
+        ["sh", "-c", f"cd /work && {train} && perception models build demo --output demo"],
+        volumes={"/work": (tmp_path, True)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said.decode()
+    assert list((tmp_path / "runs" / "tiny").iterdir())
+    assert (tmp_path / "demo" / "detection" / "config.pbtxt").stat().st_uid == USER
 
 
 def test_digests_are_asked_of_a_real_registry(pins: Path, tmp_path: Path) -> None:

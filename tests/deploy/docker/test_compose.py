@@ -120,6 +120,16 @@ def test_the_gateway_is_told_of_every_task(laptop: dict[str, Service]) -> None:
         assert laptop["gateway"]["environment"][f"{task.upper()}_URL"] == f"{task.replace('_', '-')}:50050"
 
 
+def test_every_process_of_ours_is_told_of_the_collector_that_the_shell_names(gpu: dict[str, Service]) -> None:
+    passed_on = gpu["gateway"]["passed_on"]
+    assert {"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"} <= passed_on
+    documented = (PROJECT / "docs/deployment.md").read_text()
+    assert [name for name in passed_on if name not in documented] == []
+    assert {name: service["passed_on"] for name, service in gpu.items() if service["passed_on"]} == dict.fromkeys(
+        OURS, passed_on
+    )
+
+
 def test_engines(laptop: dict[str, Service], gpu: dict[str, Service]) -> None:
     for task in TASKS:
         name = task.replace("_", "-")

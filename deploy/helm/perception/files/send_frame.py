@@ -3,14 +3,22 @@
 import os
 import sys
 import urllib.request
+from pathlib import Path
 
+import grpc
 import numpy as np
 from perception import PerceptionClient, PerceptionError
 from perception.scene import task_name
 
 expected = set(os.environ["TASKS"].split())
 mistakes = []
-with PerceptionClient(os.environ["GATEWAY"]) as client:
+credentials = token = None
+if "TLS_CA_FILE" in os.environ:
+    files = (Path(os.environ[f"TLS_{name}_FILE"]) for name in ("CA", "KEY", "CERTIFICATE"))
+    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+if "TOKEN_FILE" in os.environ:
+    token = Path(os.environ["TOKEN_FILE"]).read_text().strip()
+with PerceptionClient(os.environ["GATEWAY"], credentials=credentials, token=token) as client:
     try:
         described = {task_name(task.task): task for task in client.describe(timeout=20).tasks}
         for name in sorted(expected):

@@ -33,6 +33,8 @@
 {{- if and .Values.tracing.endpoint .Values.networkPolicy.enabled (not .Values.networkPolicy.collector) -}}
   {{- fail "networkPolicy.collector: no rule lets traces reach the collector: expected such as [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}], found none" -}}
 {{- end -}}
+{{- include "perception.checkTls" . -}}
+{{- include "perception.checkAuthentication" . -}}
 {{- if not $tasks -}}
   {{- fail "tasks: expected at least one that is enabled, found none" -}}
 {{- end -}}
@@ -54,5 +56,60 @@
   {{- if and (regexMatch "^(rtsps?|https?):" (lower .source)) $.root.Values.networkPolicy.enabled (not $.root.Values.networkPolicy.cameraSources) -}}
     {{- fail (printf "networkPolicy.cameraSources: camera %s of agent %s is in a network, and no rule lets agents reach it: expected such as [{cidr: 10.0.20.0/24, ports: [554]}], found none" .name $.agent) -}}
   {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "perception.checkTls" -}}
+{{- $tls := .Values.tls -}}
+{{- $source := or $tls.secretName $tls.certManager.issuerRef -}}
+{{- if and $source (not $tls.enabled) -}}
+  {{- fail "tls: there is a certificate, and nobody uses it: expected tls.enabled: true, found false" -}}
+{{- end -}}
+{{- if and $tls.certManager.issuerRef (not $tls.certManager.issuerRef.name) -}}
+  {{- fail "tls.certManager.issuerRef: expected a name, such as {name: perception, kind: Issuer}, found none" -}}
+{{- end -}}
+{{- if $tls.enabled -}}
+  {{- if not $source -}}
+    {{- fail "tls.secretName: expected a Secret with tls.crt, tls.key and ca.crt, or tls.certManager.issuerRef, which makes one; found neither" -}}
+  {{- end -}}
+  {{- if and .Values.gatewayApi.enabled (not .Values.gatewayApi.caConfigMap) -}}
+    {{- fail "gatewayApi.caConfigMap: with tls.enabled the Gateway checks the gateway's certificate: expected a ConfigMap with ca.crt, found none" -}}
+  {{- end -}}
+  {{- include "perception.checkTlsOfIngress" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "perception.checkTlsOfIngress" -}}
+{{- $annotations := .Values.ingress.annotations -}}
+{{- $nginx := hasKey $annotations "nginx.ingress.kubernetes.io/backend-protocol" -}}
+{{- $passes := eq (get $annotations "nginx.ingress.kubernetes.io/ssl-passthrough") "true" -}}
+{{- if and .Values.ingress.enabled $nginx (not $passes) .Values.tls.mutual .Values.tls.mutualAtGateway -}}
+  {{- fail "tls.mutualAtGateway: ingress-nginx shows gRPC servers no certificate: expected false, or the annotation nginx.ingress.kubernetes.io/ssl-passthrough: \"true\", which lets callers show theirs; found true" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "perception.checkAuthentication" -}}
+{{- $values := .Values.authentication -}}
+{{- $jwks := $values.jwks -}}
+{{- $keys := or $jwks.url $jwks.configMap -}}
+{{- if and (or $values.tokensSecret $keys) (not $values.enabled) -}}
+  {{- fail "authentication: there are tokens or keys, and nobody asks for them: expected authentication.enabled: true, found false" -}}
+{{- end -}}
+{{- if and $values.enabled (not (or $values.tokensSecret $keys)) -}}
+  {{- fail "authentication: nobody could call: expected tokensSecret, jwks.url or jwks.configMap, found none" -}}
+{{- end -}}
+{{- if and $values.enabled (not $values.callerTokenSecret) -}}
+  {{- fail "authentication.callerTokenSecret: camera agents, the viewer and helm test call the gateway: expected a Secret with their token, found none" -}}
+{{- end -}}
+{{- if and $jwks.url $jwks.configMap -}}
+  {{- fail "authentication.jwks: expected url or configMap, found both" -}}
+{{- end -}}
+{{- range $name := list "issuer" "audience" -}}
+  {{- if and $keys (not (get $jwks $name)) -}}
+    {{- fail (printf "authentication.jwks.%s: tokens that a provider signed for others would be accepted: expected the one that they name, found none" $name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $values.enabled $jwks.url .Values.networkPolicy.enabled (not .Values.networkPolicy.identityProvider) -}}
+  {{- fail "networkPolicy.identityProvider: no rule lets the gateway reach authentication.jwks.url: expected such as [{cidr: 10.0.0.0/8, ports: [443]}], found none" -}}
 {{- end -}}
 {{- end -}}

@@ -104,6 +104,9 @@ capabilities: {drop: [ALL]}
 {{- range $name, $port := include "perception.ports" .component | fromYaml }}
 - {name: {{ $name }}, containerPort: {{ $port }}, protocol: TCP}
 {{- end }}
+{{- if and .root.Values.tls.enabled (not (has .component (list "viewer" "triton"))) }}
+- {name: health, containerPort: {{ include "perception.probePort" . }}, protocol: TCP}
+{{- end }}
 {{- end -}}
 
 {{/* The Pod leaves its Service first; its callers learn of it while it still answers. */}}
@@ -118,17 +121,17 @@ alone: a restart would not bring Triton back. Under the name `liveness` it says 
 */}}
 {{- define "perception.serviceProbes" -}}
 startupProbe:
-  grpc: {port: {{ include "perception.grpcPort" .component }}, service: liveness}
+  grpc: {port: {{ include "perception.probePort" . }}, service: liveness}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 60
 livenessProbe:
-  grpc: {port: {{ include "perception.grpcPort" .component }}, service: liveness}
+  grpc: {port: {{ include "perception.probePort" . }}, service: liveness}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  grpc: {port: {{ include "perception.grpcPort" .component }}}
+  grpc: {port: {{ include "perception.probePort" . }}}
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 3
@@ -179,6 +182,7 @@ strategy:
 - {name: MAX_CONNECTION_AGE_SECONDS, value: {{ .root.Values.maxConnectionAgeSeconds | quote }}}
 {{- end }}
 {{- include "perception.environment" .spec.settings }}
+{{- include "perception.securityEnvironment" . }}
 {{- include "perception.pythonEnvironment" . }}
 {{- include "perception.tracingEnvironment" . }}
 {{- end -}}
