@@ -13,7 +13,9 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # setuptools says at every editable installation that folders may be imported by their names.
 QUIETLY := PYTHONWARNINGS=ignore
 STAMPS := .cache/environments
-BARE := deploy/requirements-without-dependencies.txt
+# Each lock is complete and names every file by its hash; what is not in it cannot be installed.
+LOCKED := --no-deps --require-hashes --requirement deploy/locks
+OURS := --no-deps --no-build-isolation --editable clients/python --editable .
 # glibc gives large tensors back to the kernel after every step and asks for them anew; kept, with huge pages, a step on
 # a CPU takes half the time.
 TRAINING_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=500000000 THP_MEM_ALLOC_ENABLE=1
@@ -93,6 +95,21 @@ test-images: environment environment-dev ## Build the images over a Debian of de
 	@.venv/bin/python -m deploy.helm.tools
 	PERCEPTION_TEST_IMAGES=1 .venv/bin/pytest -v -s tests/deploy/docker
 
+.PHONY: lock
+lock: $(STAMPS)/supply-chain ## Lock every environment anew with hashes, after a change of pyproject.toml; UPGRADE=1 takes the newest versions
+	@.venv-supply-chain/bin/python -m deploy.lock $(if $(UPGRADE),--upgrade)
+	@npm install --silent --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --prefix deploy/locks/buf
+
+.PHONY: audit
+audit: $(STAMPS)/supply-chain ## Ask PyPI which locked packages have known vulnerabilities; fails where it finds one or cannot ask
+	@for lock in services-onnxruntime models triton supply-chain; do \
+		echo "$$lock" && .venv-supply-chain/bin/pip-audit --strict --disable-pip --require-hashes \
+			--progress-spinner=off --requirement deploy/locks/$$lock.txt || exit 1; done
+
+.PHONY: sbom
+sbom: $(STAMPS)/supply-chain ## Write the services' bill of materials, CycloneDX, into build/perception.cdx.json
+	@.venv-supply-chain/bin/python -m deploy.sbom build/perception.cdx.json
+
 .PHONY: environment
 environment: $(STAMPS)/runtime $(STAMPS)/triton ## Install what `make run` needs into .venv and .venv-triton
 
@@ -102,33 +119,41 @@ environment-dev: $(STAMPS)/dev ## Install what the tests need into .venv
 .PHONY: environment-models
 environment-models: $(STAMPS)/models ## Install PyTorch and what trains and exports models into .venv-models (6 GB)
 
-$(STAMPS)/runtime: pyproject.toml clients/python/pyproject.toml clients/python/generate_stubs.py $(BARE) $(wildcard protos/perception/v1/*.proto)
+$(STAMPS)/runtime: deploy/locks/local.txt pyproject.toml clients/python/pyproject.toml clients/python/generate_stubs.py $(wildcard protos/perception/v1/*.proto)
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv (half a minute the first time)"
 	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local]'
-	@$(QUIETLY) .venv/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@.venv/bin/python $(PIP) $(LOCKED)/local.txt
+	@$(QUIETLY) .venv/bin/python $(PIP) $(OURS)
 	@touch $@
 
-$(STAMPS)/dev: $(STAMPS)/runtime
+$(STAMPS)/dev: $(STAMPS)/runtime deploy/locks/dev.txt deploy/locks/buf/package-lock.json
 	@echo "installing the test tools"
-	@$(QUIETLY) .venv/bin/python $(PIP) --editable clients/python --editable '.[local,dev]'
-	@npm install --silent --no-fund --no-audit --prefix .cache/buf @bufbuild/buf@1.75.0
+	@.venv/bin/python $(PIP) $(LOCKED)/dev.txt
+	@mkdir -p .cache/buf && cp deploy/locks/buf/*.json .cache/buf
+	@npm install --silent --ignore-scripts --no-fund --no-audit --prefix .cache/buf
 	@touch $@
 
 # Triton's python backend wants numpy 1, so the server has an environment of its own. Of nvidia-pytriton only the
 # tritonserver binary and its libraries are used, so its own dependencies stay out.
-$(STAMPS)/triton: deploy/triton-requirements.txt
+$(STAMPS)/triton: deploy/locks/triton.txt
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-triton"
 	@test -x .venv-triton/bin/python || $(PYTHON) -m venv .venv-triton
-	@$(QUIETLY) .venv-triton/bin/python $(PIP) --no-deps --requirement deploy/triton-requirements.txt || echo "Triton cannot be installed here; the services will run the models themselves"
+	@.venv-triton/bin/python $(PIP) $(LOCKED)/triton.txt || echo "Triton cannot be installed here; the services will run the models themselves"
 	@touch $@
 
-$(STAMPS)/models: pyproject.toml $(BARE)
+$(STAMPS)/models: deploy/locks/models.txt pyproject.toml
 	@mkdir -p $(STAMPS)
 	@echo "installing .venv-models (a minute or two the first time, 6 GB)"
 	@test -x .venv-models/bin/python || $(PYTHON) -m venv .venv-models
-	@$(QUIETLY) .venv-models/bin/python $(PIP) --editable clients/python --editable '.[local,models,dev]'
-	@$(QUIETLY) .venv-models/bin/python $(PIP) --no-deps --requirement $(BARE)
+	@.venv-models/bin/python $(PIP) $(LOCKED)/models.txt
+	@$(QUIETLY) .venv-models/bin/python $(PIP) $(OURS)
+	@touch $@
+
+$(STAMPS)/supply-chain: deploy/locks/supply-chain.txt
+	@mkdir -p $(STAMPS)
+	@echo "installing .venv-supply-chain"
+	@test -x .venv-supply-chain/bin/python || $(PYTHON) -m venv .venv-supply-chain
+	@.venv-supply-chain/bin/python $(PIP) $(LOCKED)/supply-chain.txt
 	@touch $@

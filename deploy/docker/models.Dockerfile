@@ -15,9 +15,12 @@ ENV PATH=/opt/perception/bin:/usr/local/bin:/usr/bin:/bin
 RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
-    pip="/opt/pip/bin/pip --python /opt/perception/bin/python install --quiet" \
-    && $pip ./clients/python '.[local]' \
-    && $pip --no-deps --requirement deploy/requirements-without-dependencies.txt
+    install="install --quiet --no-deps" locks=deploy/locks \
+    && /opt/pip/bin/pip $install --require-hashes --requirement $locks/build.txt \
+    && /opt/pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python . \
+    && pip="/opt/pip/bin/pip --python /opt/perception/bin/python $install" \
+    && $pip --require-hashes --requirement $locks/local.txt \
+    && $pip /wheels/*.whl
 
 # Weights that the project does not bring: --build-context weights=FOLDER takes the place of this stage.
 FROM scratch AS weights
@@ -42,12 +45,17 @@ USER 1000:1000
 CMD ["ls", "-l", "/models"]
 
 FROM packages AS trainer
-# PyPI's PyTorch brings CUDA, gigabytes of it; with the address of PyTorch's index of CPU wheels it does not.
+# PyPI's PyTorch brings CUDA, gigabytes of it; with the address of PyTorch's index of CPU wheels it does not. Its files
+# are others than those of the lock: then versions are the lock's, and hashes are not compared.
 ARG PIP_EXTRA_INDEX_URL=
 RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
-    /opt/pip/bin/pip --python /opt/perception/bin/python install --quiet '.[models]'
+    lock=deploy/locks/job.txt pip="/opt/pip/bin/pip --python /opt/perception/bin/python install --quiet" \
+    && if [ -n "${PIP_EXTRA_INDEX_URL}" ]; then \
+        sed 's/ *\\$//; /--hash=/d' $lock > /versions \
+        && $pip --constraint /versions "$(echo /wheels/perception_services-*.whl)[models]"; \
+    else $pip --no-deps --require-hashes --requirement $lock; fi
 
 FROM ${PYTHON_IMAGE} AS job
 ARG VERSION=0.1.0

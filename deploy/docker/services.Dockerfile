@@ -4,21 +4,25 @@
 # Debian with Python 3.11, pinned by digest in .env.
 ARG PYTHON_IMAGE
 
-# The packages, in an environment without pip. The secrets are optional, for builds behind a proxy.
+# The packages of deploy/locks, each file checked against its hash, in an environment without pip. The secrets are
+# optional, for builds behind a proxy.
 FROM ${PYTHON_IMAGE} AS packages
 RUN apt-get update -qq && apt-get install -qq --yes --no-install-recommends binutils > /dev/null
 ENV PIP_CERT=/etc/ssl/certs/ca-certificates.crt PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3.11 -m venv /opt/pip && python3.11 -m venv --without-pip /opt/perception
 WORKDIR /source
 COPY . .
-# Extras of pyproject.toml; without `onnxruntime` models run in Triton alone, and the image is 69 MB smaller.
+# An extra of pyproject.toml; without `onnxruntime` models run in Triton alone, and the image is 69 MB smaller.
 ARG EXTRAS=onnxruntime
 RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
-    pip="/opt/pip/bin/pip --python /opt/perception/bin/python install --quiet --no-compile" \
-    && $pip ./clients/python ".[${EXTRAS}]" \
-    && $pip --no-deps --requirement deploy/requirements-without-dependencies.txt
+    install="install --quiet --no-deps --no-compile" locks=deploy/locks \
+    && /opt/pip/bin/pip $install --require-hashes --requirement $locks/build.txt \
+    && /opt/pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python . \
+    && pip="/opt/pip/bin/pip --python /opt/perception/bin/python $install" \
+    && $pip --require-hashes --requirement $locks/services${EXTRAS:+-${EXTRAS}}.txt \
+    && $pip /wheels/*.whl
 # What only developers and debuggers of these packages need. Libraries in *.libs are stripped already.
 # Bytecode is compiled here, because nothing can be written where it runs; its sources' times do not matter.
 RUN cd /opt/perception/lib/python3.11/site-packages \

@@ -1,6 +1,7 @@
 """What the tests under tests/deploy need: `python -m deploy.helm.tools` builds programs, and caches schemas.
 
-All of it comes as Go modules, at the versions that stand here, into .cache/helm, where the tests look for it. Needs Go;
+All of it comes as Go modules into .cache/helm, where the tests look for it: programs at the versions, and with the
+checksums, of deploy/locks/go/NAME, modules that are read as files with those of deploy/locks/go/modules.sum. Needs Go;
 compiling helm takes some minutes.
 """
 
@@ -21,11 +22,12 @@ from rich.console import Console
 _PROJECT = Path(__file__).resolve().parents[2]
 CACHE = _PROJECT / ".cache" / "helm"
 
+_LOCKS = _PROJECT / "deploy" / "locks" / "go"
 _PROGRAMS = {
-    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
     # What Docker Compose itself reads its files with.
-    "compose-config": "github.com/compose-spec/compose-go/v2/cmd@v2.16.2",
+    "compose-config": "github.com/compose-spec/compose-go/v2/cmd",
 }
 KUBERNETES_VERSIONS = ("1.35.4", "1.36.3", "1.37.0")
 """The three minor versions whose schemas the chart is held to."""
@@ -156,12 +158,15 @@ def _references(schema: Any) -> Iterator[str]:
 
 
 def module(name: str) -> Path:
-    """The unpacked folder of a Go module. Raises `RuntimeError` with what Go says where it cannot be had."""
+    """The unpacked folder of a Go module. Raises `RuntimeError` where it cannot be had or its checksum is another."""
     command = ["go", "mod", "download", "-json", name]
     ran = subprocess.run(command, cwd=CACHE, env=_environment(), capture_output=True, text=True, check=False)
     answer = json.loads(ran.stdout) if ran.stdout else {"Error": ran.stderr}
     if "Error" in answer:
         raise RuntimeError(f"{name}: {answer['Error']}")
+    found = f"{answer['Path']} {answer['Version']} {answer['Sum']}"
+    if found not in (_LOCKS / "modules.sum").read_text(encoding="utf-8").splitlines():
+        raise RuntimeError(f"{name}: expected its line of deploy/locks/go/modules.sum, found {found}")
     return Path(answer["Dir"])
 
 
@@ -174,7 +179,7 @@ def custom_resource_definitions(name: str) -> Iterator[Schema]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "GOBIN": str(CACHE / "bin"), "GOFLAGS": "", "CGO_ENABLED": "0"}
+    return {**os.environ, "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
 
 
 def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
@@ -184,8 +189,8 @@ def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
         path.write_text(json.dumps(schema), encoding="utf-8")
 
 
-def _command(package: str) -> list[str]:
-    return ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
+def _command(name: str) -> list[str]:
+    return ["go", "build", f"-ldflags=-s -w {_HELM_KUBERNETES}", f"-o={CACHE / 'bin' / name}", _PROGRAMS[name]]
 
 
 def _is_built(name: str) -> bool:
@@ -195,17 +200,16 @@ def _is_built(name: str) -> bool:
 
 
 def _record(name: str) -> str:
-    return " ".join(_command(_PROGRAMS[name]))
+    """What a program is made of: how it is built, and the versions and checksums of its modules."""
+    return "\n".join([*_command(name), *((_LOCKS / name / file).read_text("utf-8") for file in ("go.mod", "go.sum"))])
 
 
 def build(name: str) -> None:
     """Builds helm or another program into the cache. Raises `CalledProcessError` where Go cannot."""
-    package = _PROGRAMS[name]
     built = CACHE / "bin" / f"{name}.built"
     built.parent.mkdir(parents=True, exist_ok=True)
     built.unlink(missing_ok=True)
-    subprocess.run(_command(package), cwd=CACHE, env=_environment(), check=True)
-    (CACHE / "bin" / Path(package.partition("@")[0]).name).rename(CACHE / "bin" / name)
+    subprocess.run(_command(name), cwd=_LOCKS / name, env=_environment(), check=True)
     built.write_text(_record(name), encoding="utf-8")
 
 

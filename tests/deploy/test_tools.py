@@ -31,30 +31,38 @@ def _publish(proxy: Path, *versions: str) -> None:
             archive.writestr(f"{_MODULE}@{version}/main.go", _PROGRAM.replace("{version}", version))
 
 
+def _lock(folder: Path, version: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "go.mod").write_text("module tools/the-tool\n\ngo 1.21\n")
+    subprocess.run(["go", "get", f"{_MODULE}@{version}"], cwd=folder, check=True, capture_output=True)
+
+
 @pytest.fixture
-def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Two versions of a program, of which the first is pinned."""
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two versions of a program, and the folder that pins the first."""
     _publish(tmp_path / "proxy", "v1.0.0", "v1.1.0")
     monkeypatch.setenv("GOPROXY", f"file://{tmp_path / 'proxy'}")
     monkeypatch.setenv("GOSUMDB", "off")
     monkeypatch.setenv("GOMODCACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(tools, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(tools, "_PROGRAMS", {"the-tool": f"{_MODULE}@v1.0.0"})
-    return monkeypatch
+    monkeypatch.setattr(tools, "_PROGRAMS", {"the-tool": _MODULE})
+    monkeypatch.setattr(tools, "_LOCKS", tmp_path / "locks")
+    _lock(tmp_path / "locks" / "the-tool", "v1.0.0")
+    return tmp_path / "locks" / "the-tool"
 
 
-def test_a_cached_program_of_another_version_is_built_anew(pinned: pytest.MonkeyPatch) -> None:
+def test_a_cached_program_of_another_version_is_built_anew(locked: Path) -> None:
     tools.build("the-tool")
     assert _says() == "tool v1.0.0"
-    pinned.setattr(tools, "_PROGRAMS", {"the-tool": f"{_MODULE}@v1.1.0"})
+    _lock(locked, "v1.1.0")
     assert tools.missing("the-tool") == "the-tool missing: python -m deploy.helm.tools"
     tools.build("the-tool")
     assert _says() == "tool v1.1.0"
 
 
-def test_a_build_that_fails_leaves_no_program_of_the_old_version(pinned: pytest.MonkeyPatch) -> None:
+def test_a_build_that_fails_leaves_no_program_of_the_old_version(locked: Path) -> None:
     tools.build("the-tool")
-    pinned.setattr(tools, "_PROGRAMS", {"the-tool": f"{_MODULE}@v9.0.0"})
+    (locked / "go.mod").write_text((locked / "go.mod").read_text().replace("v1.0.0", "v9.0.0"))
     with pytest.raises(subprocess.CalledProcessError):
         tools.build("the-tool")
     assert tools.program("the-tool") is None
