@@ -14,9 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
+from threadpoolctl import threadpool_limits
 
 from services.runtime import logs, metrics, tracing
 from services.runtime.interceptors import RequestInterceptor
+from services.runtime.memory import keep_large_arrays
 from services.runtime.settings import ServiceSettings
 from services.runtime.tls import server_credentials
 
@@ -61,6 +63,9 @@ def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Serv
     """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
     logs.set_up(name, settings.log_level)
     tracing.start(name)
+    keep_large_arrays()
+    # Matrices are small here, and threads that wait for the next one spin.
+    threadpool_limits(1, "blas")
     uvloop.run(_serve(name, settings, build))
 
 

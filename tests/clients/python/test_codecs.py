@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from perception import codecs
+from PIL import Image
 from pycocotools import mask as coco
 
 MEBIBYTE = 2**20
@@ -191,6 +194,28 @@ def test_a_map_of_bytes_comes_back_whole(image: NDArray[np.uint8]) -> None:
     decoded = codecs.decode_png(codecs.encode_png(image), *image.shape)
     assert decoded.dtype == np.uint8
     np.testing.assert_array_equal(decoded, image)
+
+
+maps = hnp.arrays(
+    st.sampled_from([np.uint8, np.uint16]), hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20)
+)
+
+
+@given(maps)
+def test_any_reader_of_png_reads_the_same(image: NDArray[np.uint8]) -> None:
+    data = codecs.encode_png(image)
+    np.testing.assert_array_equal(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), image)
+    with Image.open(io.BytesIO(data)) as read:
+        np.testing.assert_array_equal(np.asarray(read), image)
+
+
+@given(maps, st.integers(1, 50), st.integers(1, 50))
+def test_a_stretched_map_takes_the_nearest_pixels(image: NDArray[np.uint8], height: int, width: int) -> None:
+    stretched = cv2.resize(image, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    decoded = codecs.decode_png(codecs.encode_png(image, (height, width)), height, width)
+    np.testing.assert_array_equal(decoded, stretched)
+    rows, columns = codecs.nearest(image.shape[0], height), codecs.nearest(image.shape[1], width)
+    np.testing.assert_array_equal(image[rows[:, None], columns], stretched)
 
 
 @pytest.mark.parametrize("value", [-1, 65536])
