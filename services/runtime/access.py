@@ -16,7 +16,7 @@ import grpc.aio
 from services.runtime import logs, metrics
 from services.runtime.authentication import Authentication, Client
 from services.runtime.errors import (
-    IssuerKeysUnavailable,
+    KeysUnavailable,
     NoToken,
     QuotaExceeded,
     ScopeMissing,
@@ -42,7 +42,7 @@ _RESULTS: Mapping[type[ServiceError], str] = {
     NoToken: "no_token",
     WrongToken: "wrong_token",
     ScopeMissing: "no_scope",
-    IssuerKeysUnavailable: "no_keys",
+    KeysUnavailable: "no_keys",
 }
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Gate:
     async def admit(self, token: str, scope: Scope) -> Client:
         """The client of a call.
 
-        Raises `NoToken`, `WrongToken`, `IssuerKeysUnavailable`, `ScopeMissing` and `QuotaExceeded`.
+        Raises `NoToken`, `WrongToken`, `KeysUnavailable`, `ScopeMissing` and `QuotaExceeded`.
         """
         try:
             client = await self.identify(token, scope)

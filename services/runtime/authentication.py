@@ -115,7 +115,7 @@ class Authentication:
         self._keys: IssuerKeys | None = issuer_keys(jwks) if jwks else None
 
     async def client(self, token: str) -> Client:
-        """Whose token it is. Raises `WrongToken` where it is nobody's, and `IssuerKeysUnavailable`."""
+        """Whose token it is. Raises `WrongToken` where it is nobody's, and `KeysUnavailable`."""
         # A JSON Web Token has two dots, an API token none.
         if self._keys is not None and token.count(".") == 2:
             return self._of_issuer(await self._claims(token, self._keys))

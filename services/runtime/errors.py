@@ -7,7 +7,7 @@ ServiceError
 ├── WrongToken              the caller's token is nobody's, has expired, or is not what its issuer signed
 ├── ScopeMissing            the caller may not do this; names the scope that would allow it
 ├── QuotaExceeded           the caller has used up what it may; names the quota
-├── IssuerKeysUnavailable   who issues tokens cannot be asked for its keys
+├── KeysUnavailable         who issues tokens cannot be asked for its keys
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
 ├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
@@ -19,24 +19,24 @@ ServiceError
 │   └── InferenceFailed     the model ran and failed
 └── NoTaskAnswered          every task of a frame failed; says how each one did
 
-| error                 | gRPC code           | retryable |
-|-----------------------|---------------------|-----------|
-| InvalidInput          | INVALID_ARGUMENT    | no        |
-| NotFound              | NOT_FOUND           | no        |
-| NoToken               | UNAUTHENTICATED     | no        |
-| WrongToken            | UNAUTHENTICATED     | no        |
-| ScopeMissing          | PERMISSION_DENIED   | no        |
-| QuotaExceeded         | RESOURCE_EXHAUSTED  | yes       |
-| IssuerKeysUnavailable | UNAVAILABLE         | yes       |
-| LimitExceeded         | RESOURCE_EXHAUSTED  | no        |
-| Overloaded            | RESOURCE_EXHAUSTED  | yes       |
-| Stopping              | UNAVAILABLE         | yes       |
-| DeadlineExceeded      | DEADLINE_EXCEEDED   | no        |
-| EngineUnavailable     | UNAVAILABLE         | yes       |
-| ModelUnavailable      | UNAVAILABLE         | yes       |
-| ContractViolation     | FAILED_PRECONDITION | no        |
-| InferenceFailed       | INTERNAL            | no        |
-| NoTaskAnswered        | UNAVAILABLE         | yes       |
+| error             | gRPC code           | retryable |
+|-------------------|---------------------|-----------|
+| InvalidInput      | INVALID_ARGUMENT    | no        |
+| NotFound          | NOT_FOUND           | no        |
+| NoToken           | UNAUTHENTICATED     | no        |
+| WrongToken        | UNAUTHENTICATED     | no        |
+| ScopeMissing      | PERMISSION_DENIED   | no        |
+| QuotaExceeded     | RESOURCE_EXHAUSTED  | yes       |
+| KeysUnavailable   | UNAVAILABLE         | yes       |
+| LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
+| Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| Stopping          | UNAVAILABLE         | yes       |
+| DeadlineExceeded  | DEADLINE_EXCEEDED   | no        |
+| EngineUnavailable | UNAVAILABLE         | yes       |
+| ModelUnavailable  | UNAVAILABLE         | yes       |
+| ContractViolation | FAILED_PRECONDITION | no        |
+| InferenceFailed   | INTERNAL            | no        |
+| NoTaskAnswered    | UNAVAILABLE         | yes       |
 
 Servicers raise these; `services.runtime.interceptors` turns them into a `google.rpc.Status`.
 """
@@ -147,11 +147,11 @@ class QuotaExceeded(ServiceError):
         return {"client": self.client, "quota": self.quota, "limit": f"{self.limit:g}"}
 
 
-class IssuerKeysUnavailable(ServiceError):
+class KeysUnavailable(ServiceError):
     """Who issues tokens cannot be asked for its keys."""
 
     code = grpc.StatusCode.UNAVAILABLE
-    reason = "ISSUER_KEYS_UNAVAILABLE"
+    reason = "KEYS_UNAVAILABLE"
     retry_after_seconds = 1.0
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from perception.watched import Watched
 
-from services.runtime.errors import IssuerKeysUnavailable
+from services.runtime.errors import KeysUnavailable
 
 ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -43,7 +43,7 @@ class IssuerKeys(Protocol):
     async def key(self, key_id: str | None) -> jwt.PyJWK | None:
         """The key of that id, or the only one where a token names none; None where there is no such key.
 
-        Raises `IssuerKeysUnavailable` where no key is known at all.
+        Raises `KeysUnavailable` where no key is known at all.
         """
         ...
 
@@ -130,7 +130,7 @@ class RemoteKeys:
             await asyncio.shield(self._asking)
             found = _find(self._keys, key_id)
         if not self._keys:
-            raise IssuerKeysUnavailable
+            raise KeysUnavailable
         return found
 
     def _patience(self, *, is_known: bool) -> float:

@@ -14,7 +14,7 @@ from aiohttp import web
 from services.runtime import logs
 from services.runtime.access import Gate
 from services.runtime.authentication import Authentication
-from services.runtime.errors import IssuerKeysUnavailable, QuotaExceeded, ScopeMissing, ServiceError
+from services.runtime.errors import KeysUnavailable, QuotaExceeded, ScopeMissing, ServiceError
 from services.viewer.settings import ViewerSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -74,7 +74,7 @@ class Login:
     async def _still_allowed(self, request: web.Request) -> None:
         try:
             await self._gate.identify(request.cookies.get(_COOKIE, ""), "watch")
-        except IssuerKeysUnavailable:
+        except KeysUnavailable:
             return
 
     async def index(self, _: web.Request) -> web.Response:
@@ -131,7 +131,7 @@ def _status(error: ServiceError) -> HTTPStatus:
             return HTTPStatus.FORBIDDEN
         case QuotaExceeded():
             return HTTPStatus.TOO_MANY_REQUESTS
-        case IssuerKeysUnavailable():
+        case KeysUnavailable():
             return HTTPStatus.SERVICE_UNAVAILABLE
         case _:
             return HTTPStatus.UNAUTHORIZED
