@@ -17,6 +17,7 @@ from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
 from services.runtime import logs, metrics, tracing
+from services.runtime.access import AccessInterceptor
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.memory import keep_large_arrays
 from services.runtime.settings import ServiceSettings
@@ -50,13 +51,15 @@ class Service:
     """What a process serves.
 
     ready: whether it can do its work now; health follows it. close: gives back what the servicers hold. drain: told
-    that the process is going to stop; calls that would stay open then end by themselves.
+    that the process is going to stop; calls that would stay open then end by themselves. access: lets calls in; none:
+    whoever reaches the port may call, and ask by reflection what there is.
     """
 
     served: Sequence[Served]
     ready: Callable[[], Awaitable[bool]]
     close: Callable[[], Awaitable[None]]
     drain: Callable[[], None] = lambda: None
+    access: AccessInterceptor | None = None
 
 
 def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
@@ -81,7 +84,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         max_metadata_bytes=settings.max_metadata_bytes,
     )
     server = grpc.aio.server(
-        interceptors=[interceptor],
+        interceptors=[interceptor, *([service.access] if service.access else [])],
         options=_options(settings),
         # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
         maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,
@@ -93,9 +96,10 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     for served in service.served:
         served.register(server)
     names = [served.name for served in service.served]
-    reflection.enable_server_reflection(
-        [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
-    )
+    if service.access is None:
+        reflection.enable_server_reflection(
+            [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
+        )
     # Until the model has answered once, nothing is well; left alone, gRPC's health would say the opposite.
     for name in ["", *names]:
         await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
