@@ -123,8 +123,8 @@ class _Search:
         load = max(self._rounded(start), self._least)
         up = self.holds(load)
         for _ in range(_MOST_DOUBLINGS):
-            following = self._rounded(load * 2 if up else load / 2)
-            if following < self._least:
+            following = max(self._rounded(load * 2 if up else load / 2), self._least)
+            if following == load:
                 break
             if self.holds(following) != up:
                 return (load, following) if up else (following, load)
