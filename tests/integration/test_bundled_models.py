@@ -53,7 +53,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def triton(repository: Built, start_triton: Callable[..., TritonServer]) -> Callable[[str], TritonServer]:
     """A Triton that serves a profile's bundled models."""
-    return cache(lambda profile: start_triton(repository(profile), [task for name, task in BUNDLED + OPENVINO if name == profile])
+    served = BUNDLED + OPENVINO
+    return cache(lambda profile: start_triton(repository(profile), [task for name, task in served if name == profile]))
 
 
 def test_each_file_of_weights_is_tried() -> None:
