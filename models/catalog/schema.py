@@ -22,6 +22,8 @@ Adapter = Literal[
     "bisenet",
     "trained",
 ]
+Backend = Literal["onnxruntime", "openvino"]
+"""Triton's backend that runs a profile's models."""
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 DigestPrefix = Annotated[str, Field(pattern=r"^[0-9a-f]{8,63}$")]
 Triple = tuple[float, float, float]
@@ -215,6 +217,7 @@ class Entry(Strict):
 class Profile(Strict):
     """Which entry serves which task; a task may be left out.
 
+    backend: of Triton, for all of its models. OpenVINO computes in bfloat16 on CPUs that are made for it.
     taxonomy: the gateway's categories for it; the one that is called as the profile where this is empty.
     samples: pictures, folders and videos below PERCEPTION_DATA that show what the profile does; none: made scenes.
     cameras: sources by name that show the profile live: `scenes:…` as the camera agent reads it, or a video below
@@ -224,6 +227,7 @@ class Profile(Strict):
     name: str
     description: str
     tasks: dict[Task, str] = Field(min_length=1)
+    backend: Backend = "onnxruntime"
     taxonomy: str = ""
     samples: tuple[str, ...] = ()
     cameras: dict[str, str] = {}

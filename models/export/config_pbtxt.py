@@ -6,7 +6,7 @@ import json
 
 import onnx
 
-from models.catalog.schema import Entry
+from models.catalog.schema import Backend, Entry
 from models.export.contract import IMAGE, Tensor, graph_tensors
 
 QUEUE_DELAY_MICROSECONDS = 500
@@ -31,33 +31,47 @@ _DYNAMIC_BATCHING = f"""dynamic_batching {{
 }}"""
 
 
-def config_text(entry: Entry, model: onnx.ModelProto, digests: dict[str, str]) -> str:
+def config_text(entry: Entry, model: onnx.ModelProto, backend: Backend, digests: dict[str, str]) -> str:
     """Return the configuration of `model`, which `entry` describes, in protobuf's text format.
 
     digests: parameters to be added as they are.
     """
     inputs, outputs = graph_tensors(model)
     batched = len(inputs[0].dims) == 4
-    max_batch_size = entry.max_batch_size if batched else 0
+    max_batch_size = _max_batch_size(entry, backend) if batched else 0
     blocks = [
         "# Written by `perception models build`: change the catalogue entry instead.",
         f'name: "{entry.task}"',
-        'backend: "onnxruntime"',
+        f'backend: "{backend}"',
         'default_model_filename: "model.onnx"',
         f"max_batch_size: {max_batch_size}",
         *(_tensor_block("input", tensor, batched) for tensor in inputs),
         *(_tensor_block("output", tensor, batched) for tensor in outputs),
         "version_policy { latest { num_versions: 1 } }",
-        "instance_group { count: 1 }",
+        # Triton's own openvino backend runs on the CPU alone, and refuses an instance on a GPU.
+        "instance_group { count: 1 kind: KIND_CPU }" if backend == "openvino" else "instance_group { count: 1 }",
     ]
     if batched:
         blocks.append(_DYNAMIC_BATCHING)
     blocks.append(_warmup_block(entry, batched))
     blocks += [
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}"
-        for key, value in (_parameters(entry) | digests).items()
+        for key, value in (_parameters(entry) | _backend_parameters(backend, max_batch_size) | digests).items()
     ]
     return "\n".join(blocks) + "\n"
+
+
+def _max_batch_size(entry: Entry, backend: Backend) -> int:
+    # Triton's own openvino backend computes each batch at its full size, whatever part of it is asked for, and a batch
+    # costs as much as its pictures one by one. Only the crops of one frame come together.
+    if backend == "openvino" and entry.task != "classification":
+        return min(1, entry.max_batch_size)
+    return entry.max_batch_size
+
+
+def _backend_parameters(backend: Backend, max_batch_size: int) -> dict[str, str]:
+    # Without it Triton's own openvino backend refuses a batch that is not full.
+    return {"ENABLE_BATCH_PADDING": "YES"} if backend == "openvino" and max_batch_size > 1 else {}
 
 
 def _parameters(entry: Entry) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from models.catalog.schema import Entry, Profile, load_entry, load_profile
+from models.catalog.schema import Backend, Entry, Profile, load_entry, load_profile
 from models.export.build import build_model
 from models.export.config_pbtxt import config_text
 from models.export.weights import Progress, file_sha256, resolve_weights
@@ -49,15 +49,15 @@ def build_repository(
         if entry.task != task:
             raise ValueError(f"profile {profile.name}: expected an entry for {task}, found {name} for {entry.task}")
         weights = resolve_weights(entry.source, may_download=download, progress=progress)
-        is_new = write_model(entry, weights, destination / task)
+        is_new = write_model(entry, weights, destination / task, profile.backend)
         if report is not None:
             report(task, name, is_new)
 
 
-def write_model(entry: Entry, weights: Path, folder: Path) -> bool:
+def write_model(entry: Entry, weights: Path, folder: Path, backend: Backend = "onnxruntime") -> bool:
     """Write one model's folder. Returns False where it was up to date."""
     weights_sha256 = file_sha256(weights)
-    build_key = _build_key(entry, weights_sha256)
+    build_key = _build_key(entry, weights_sha256, backend)
     config, graph = folder / "config.pbtxt", folder / "1" / "model.onnx"
     if _is_up_to_date(config, graph, build_key):
         return False
@@ -66,6 +66,7 @@ def write_model(entry: Entry, weights: Path, folder: Path) -> bool:
     text = config_text(
         entry,
         model,
+        backend,
         {
             "weights_sha256": weights_sha256,
             "model_sha256": hashlib.sha256(content).hexdigest(),
@@ -77,10 +78,10 @@ def write_model(entry: Entry, weights: Path, folder: Path) -> bool:
     return True
 
 
-def _build_key(entry: Entry, weights_sha256: str) -> str:
+def _build_key(entry: Entry, weights_sha256: str, backend: Backend) -> str:
     """Return a digest of everything that decides what is written."""
     digest = hashlib.sha256()
-    for part in (entry.model_dump_json(), weights_sha256, onnx.__version__):
+    for part in (entry.model_dump_json(), weights_sha256, backend, onnx.__version__):
         digest.update(part.encode())
     for module in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(module.read_bytes())

@@ -45,6 +45,11 @@ class StackOptions:
         return str(self._description.get("taxonomy") or self.profile)
 
     @property
+    def backend(self) -> str:
+        """Triton's backend for the profile's models."""
+        return str(self._description.get("backend", "onnxruntime"))
+
+    @property
     def cameras(self) -> dict[str, str]:
         """Sources of the cameras that show the profile live, by name: scenes, or films below PERCEPTION_DATA.
 
@@ -81,6 +86,11 @@ def running(options: StackOptions, console: Console, *, watched: bool = False) -
     ports = Ports(options.port_base)
     require_free(ports.all())
     engine = _choose_engine(options.engine, console)
+    if engine == "onnxruntime" and options.backend != "onnxruntime":
+        console.print(
+            f"[yellow]profile {options.profile} asks for Triton's backend {options.backend}; without Triton the "
+            "services run its models with ONNX Runtime, in float32."
+        )
     build_models(options)
     specs = processes(options.repository, options.taxonomy, engine, ports, options.run_directory)
     if watched:

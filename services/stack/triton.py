@@ -182,7 +182,7 @@ def _installation(environment: Path) -> _Installation:
         raise TritonNotUsable(f"{python} does not run: {error}") from error
     description = json.loads(answer.stdout)
     packages = description["packages"]
-    for name in ("nvidia-pytriton", "numpy", "onnxruntime"):
+    for name in ("nvidia-pytriton", "numpy", "onnxruntime", "openvino"):
         if name not in packages:
             raise TritonNotUsable(f"{environment} lacks the package {name}")
     if not packages["numpy"].startswith("1."):
@@ -235,4 +235,5 @@ def _lay_out_backends(installation: _Installation, directory: Path) -> Path:
         backend = directory / source.parent.name
         backend.mkdir()
         shutil.copy2(source, backend)
+        shutil.copy2(_BACKENDS / "graph_backend.py", backend)
     return directory

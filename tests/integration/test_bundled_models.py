@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from pycocotools import mask
 
 from models.catalog.schema import load_entry, load_profile
 from models.datasets.scenes import SceneSequence
@@ -26,6 +29,8 @@ BUNDLED = [
     ("camvid", "semantic_segmentation"),
 ]
 """Profiles and their tasks, so that each file of models/weights comes up once."""
+
+OPENVINO = [("demo_openvino", task) for task in load_profile("demo_openvino").tasks]
 
 TIMEOUT_SECONDS = 60
 
@@ -48,7 +53,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Built:
 @pytest.fixture(scope="module")
 def triton(repository: Built, start_triton: Callable[..., TritonServer]) -> Callable[[str], TritonServer]:
     """A Triton that serves a profile's bundled models."""
-    return cache(lambda profile: start_triton(repository(profile), [task for name, task in BUNDLED if name == profile]))
+    served = BUNDLED + OPENVINO
+    return cache(lambda profile: start_triton(repository(profile), [task for name, task in served if name == profile]))
 
 
 def test_each_file_of_weights_is_tried() -> None:
@@ -82,6 +88,55 @@ async def test_both_engines_answer_alike(
                 np.testing.assert_allclose(theirs[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
     finally:
         await local.close()
+
+
+@pytest.mark.parametrize(("profile", "task"), OPENVINO)
+async def test_openvino_sees_what_onnx_runtime_sees(
+    repository: Built,
+    triton: Callable[[str], TritonServer],
+    engine_of: Callable[[TritonServer, str], TritonEngine],
+    profile: str,
+    task: str,
+) -> None:
+    """In bfloat16, so the answers are near and not equal; what it costs in accuracy `make evaluate` measures."""
+    remote, local = engine_of(triton(profile), task), OnnxRuntimeEngine(repository(profile), task)
+    try:
+        model = await remote.describe()
+        assert model == await local.describe()
+        for world in ("street", "line"):
+            picture = SceneSequence(world, 9001, 1, (640, 480))[0].image
+            tensor, _ = fit(picture, model.resize, model.input_size)
+            inputs = {model.inputs[0].name: tensor[None] if model.max_batch_size else tensor}
+            theirs = (await remote.infer(inputs, TIMEOUT_SECONDS)).outputs
+            ours = (await local.infer(inputs, TIMEOUT_SECONDS)).outputs
+            assert {name: (values.shape, values.dtype) for name, values in theirs.items()} == {
+                name: (values.shape, values.dtype) for name, values in ours.items()
+            }
+            assert likeness(task, theirs, ours) > 0.9
+    finally:
+        await local.close()
+
+
+def likeness(task: str, theirs: Mapping[str, NDArray[Any]], ours: Mapping[str, NDArray[Any]]) -> float:
+    """1 for equal answers: of pixels, of probabilities, or of the things that were found for certain."""
+    if task == "semantic_segmentation":
+        return float(np.mean(theirs["class_map"] == ours["class_map"]))
+    if task == "classification":
+        return 1.0 - float(np.abs(theirs["probabilities"] - ours["probabilities"]).max())
+    certain = ours["detection_scores"].reshape(-1) > 0.6
+    assert certain.sum() >= 2
+    boxes = [boxes_of(outputs["detection_boxes"]) for outputs in (ours, theirs)]
+    overlap = mask.iou(boxes[0][certain], boxes[1], [0] * len(boxes[1]))
+    same_class = ours["detection_classes"].reshape(-1, 1)[certain] == theirs["detection_classes"].reshape(1, -1)
+    is_found = theirs["detection_scores"].reshape(1, -1) > 0.4
+    return float(np.mean((overlap * same_class * is_found).max(axis=1)))
+
+
+def boxes_of(corners: NDArray[Any]) -> NDArray[np.float64]:
+    """Boxes [N, 4] as pycocotools wants them, x, y, width, height, of those with two corners."""
+    boxes = corners.reshape(-1, 4).astype(np.float64)
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
 
 
 @pytest.mark.parametrize(("profile", "task"), BUNDLED)

@@ -1,9 +1,9 @@
 """Triton's `onnxruntime` backend on a machine without NVIDIA's image: a python-based backend of the same name.
 
-Triton runs this file in a process per model instance, with the `onnxruntime` package of the server's environment. It
-reads only what Triton's own backend reads, by the same names and with the same meaning, so one model repository serves
-both: `default_model_filename`, `optimization.graph.level`, and the parameters `intra_op_thread_count`,
-`inter_op_thread_count`, `execution_mode`, `enable_mem_arena` and `enable_mem_pattern`.
+It runs with the `onnxruntime` package of the server's environment. It reads only what Triton's own backend reads, by
+the same names and with the same meaning, so one model repository serves both: `default_model_filename`,
+`optimization.graph.level`, and the parameters `intra_op_thread_count`, `inter_op_thread_count`, `execution_mode`,
+`enable_mem_arena` and `enable_mem_pattern`.
 https://github.com/triton-inference-server/onnxruntime_backend#model-config-options
 
 This folder must not become a package: Triton puts its parent on `sys.path`, where an `__init__.py` would hide the
@@ -12,13 +12,12 @@ This folder must not become a package: Triton puts its parent on `sys.path`, whe
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-import triton_python_backend_utils as pb_utils
+from graph_backend import Graph, GraphBackend, GraphTensor, parameters_of, unserved
 
 # ONNX element types without a text type: the python backend returns strings wrongly.
 _TRITON_TYPES = {
@@ -36,9 +35,6 @@ _TRITON_TYPES = {
     "tensor(double)": "TYPE_FP64",
 }
 
-# The batch size that Triton's own backend chooses for a model that can batch and whose configuration says nothing.
-_DEFAULT_MAX_BATCH_SIZE = 4
-
 _GRAPH_OPTIMIZATION = {
     -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
@@ -53,7 +49,7 @@ def session_options(config: dict[str, Any]) -> ort.SessionOptions:
     config: Triton's ModelConfig as a dictionary. What it leaves out stays at ONNX Runtime's default. Raises
     `ValueError` naming the parameter whose value is not understood.
     """
-    parameters = {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
+    parameters = parameters_of(config)
     options = ort.SessionOptions()
     if threads := _integer(parameters, "intra_op_thread_count"):
         options.intra_op_num_threads = threads
@@ -92,158 +88,40 @@ def _boolean(parameters: dict[str, str], name: str) -> bool:
     return text in ("1", "true")
 
 
-def _open_session(config: dict[str, Any], options: ort.SessionOptions) -> ort.InferenceSession:
-    path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
-    if not path.is_file():
-        raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{config['name']}'")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def _dims(tensor: ort.NodeArg) -> list[int]:
-    """The tensor's shape as Triton writes it: -1 where the graph leaves a size open."""
-    return [size if isinstance(size, int) else -1 for size in tensor.shape]
-
-
-def _triton_type(tensor: ort.NodeArg) -> str:
-    if tensor.type not in _TRITON_TYPES:
-        raise pb_utils.TritonModelException(
-            f"tensor '{tensor.name}' has type {tensor.type}; this backend serves {', '.join(sorted(_TRITON_TYPES))}"
-        )
-    return _TRITON_TYPES[tensor.type]
-
-
-def _is_complete(config: dict[str, Any]) -> bool:
-    tensors = config["input"] + config["output"]
-    described = all(tensor["dims"] and tensor["data_type"] != "TYPE_INVALID" for tensor in tensors)
-    return bool(config["input"]) and bool(config["output"]) and described
-
-
-class TritonPythonModel:
+class TritonPythonModel(GraphBackend):
     """One instance of one model."""
 
-    @staticmethod
-    def auto_complete_config(auto_complete_model_config: pb_utils.ModelConfig) -> pb_utils.ModelConfig:
-        """Fills in the tensors and the batch size that the configuration leaves out, from the graph.
+    runtime = "ONNX Runtime"
 
-        A complete configuration is left to `initialize` to check, so that the graph is not loaded twice.
-        """
-        config = auto_complete_model_config.as_dict()
-        if _is_complete(config):
-            return auto_complete_model_config
+    @staticmethod
+    def tensors(path: Path) -> tuple[list[GraphTensor], list[GraphTensor]]:
+        """See `GraphBackend.tensors`."""
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        session = _open_session(config, options)
-        tensors = [*session.get_inputs(), *session.get_outputs()]
-        if not config["input"] and not config["output"] and all(_dims(tensor)[:1] == [-1] for tensor in tensors):
-            if config["max_batch_size"] == 0:
-                auto_complete_model_config.set_max_batch_size(_DEFAULT_MAX_BATCH_SIZE)
-            auto_complete_model_config.set_dynamic_batching()
-        batch_axes = 1 if config["max_batch_size"] > 0 else 0
+        graph = _Session(path, options)
+        return graph.inputs, graph.outputs
 
-        def description(tensor: ort.NodeArg) -> dict[str, Any]:
-            return {"name": tensor.name, "data_type": _triton_type(tensor), "dims": _dims(tensor)[batch_axes:]}
+    @staticmethod
+    def open(path: Path, config: dict[str, Any]) -> Graph:
+        """See `GraphBackend.open`."""
+        return _Session(path, session_options(config))
 
-        named = {tensor["name"] for tensor in config["input"] + config["output"] if tensor["dims"]}
-        for tensor in session.get_inputs():
-            if tensor.name not in named:
-                auto_complete_model_config.add_input(description(tensor))
-        for tensor in session.get_outputs():
-            if tensor.name not in named:
-                auto_complete_model_config.add_output(description(tensor))
-        return auto_complete_model_config
 
-    def initialize(self, args: dict[str, str]) -> None:
-        """Loads the graph and checks that it has the tensors of the configuration."""
-        config = json.loads(args["model_config"])
-        self._name = config["name"]
-        self._batches = config["max_batch_size"] > 0
-        try:
-            options = session_options(config)
-        except ValueError as error:
-            raise pb_utils.TritonModelException(f"model '{self._name}': {error}") from error
-        self._session = _open_session(config, options)
-        graph_inputs = {tensor.name: tensor for tensor in self._session.get_inputs()}
-        graph_outputs = {tensor.name: tensor for tensor in self._session.get_outputs()}
-        for tensor in config["input"]:
-            self._check("input", tensor, graph_inputs)
-        for tensor in config["output"]:
-            self._check("output", tensor, graph_outputs)
-        self._inputs = [tensor["name"] for tensor in config["input"]]
-        self._outputs = [tensor["name"] for tensor in config["output"]]
-        if missing := sorted(set(graph_inputs) - set(self._inputs)):
-            raise pb_utils.TritonModelException(f"model '{self._name}': the configuration lacks the inputs {missing}")
-        pb_utils.Logger.log_info(
-            f"{args['model_instance_name']}: version {args['model_version']} runs on ONNX Runtime {ort.__version__}, "
-            f"intra-op threads {options.intra_op_num_threads or 'default'}, max batch {config['max_batch_size']}"
-        )
+class _Session(Graph):
+    def __init__(self, path: Path, options: ort.SessionOptions) -> None:
+        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.inputs = [_described(tensor) for tensor in self._session.get_inputs()]
+        self.outputs = [_described(tensor) for tensor in self._session.get_outputs()]
+        threads = options.intra_op_num_threads or "default"
+        self.description = f"ONNX Runtime {ort.__version__}, intra-op threads {threads}"
 
-    def _check(self, kind: str, configured: dict[str, Any], graph: dict[str, ort.NodeArg]) -> None:
-        name = configured["name"]
-        if name not in graph:
-            raise pb_utils.TritonModelException(
-                f"model '{self._name}': the configuration names the {kind} '{name}', the graph has {sorted(graph)}"
-            )
-        found_type, found_dims = _triton_type(graph[name]), _dims(graph[name])
-        if configured["data_type"] != found_type:
-            raise pb_utils.TritonModelException(
-                f"model '{self._name}', {kind} '{name}': the configuration says {configured['data_type']}, "
-                f"the graph {found_type}"
-            )
-        expected = ([-1] if self._batches else []) + [int(size) for size in configured["dims"]]
-        agree = all(a == b or -1 in (a, b) for a, b in zip(expected, found_dims, strict=False))
-        can_batch = not self._batches or found_dims[:1] == [-1]
-        if len(expected) != len(found_dims) or not agree or not can_batch:
-            raise pb_utils.TritonModelException(
-                f"model '{self._name}', {kind} '{name}': the configuration says {expected} (with the batch axis where "
-                f"max_batch_size is above 0), the graph {found_dims}"
-            )
+    def run(self, outputs: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        answer: list[np.ndarray] = self._session.run(outputs, feed)
+        return answer
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answers the requests that Triton's dynamic batcher put together, in their order.
 
-        Requests whose tensors have equal shapes run as one batch. Where that run fails, each of its requests runs
-        alone, so that only those at fault are answered with an error.
-        """
-        feeds = [
-            {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
-            for request in requests
-        ]
-        groups: dict[Any, list[int]] = {}
-        for index, feed in enumerate(feeds):
-            shapes = tuple(feed[name].shape[1:] for name in self._inputs)
-            groups.setdefault(shapes if self._batches else index, []).append(index)
-        responses: list[Any] = [None] * len(requests)
-        for members in groups.values():
-            answers = self._run([requests[i] for i in members], [feeds[i] for i in members])
-            for index, answer in zip(members, answers, strict=True):
-                responses[index] = answer
-        return responses
-
-    def _run(self, requests: list[Any], feeds: list[dict[str, np.ndarray]]) -> list[Any]:
-        wanted = [set(request.requested_output_names()) or set(self._outputs) for request in requests]
-        names = [name for name in self._outputs if any(name in some for some in wanted)]
-        feed = feeds[0]
-        if len(feeds) > 1:
-            feed = {name: np.concatenate([one[name] for one in feeds]) for name in self._inputs}
-        try:
-            outputs = dict(zip(names, self._session.run(names, feed), strict=True))
-        except Exception as error:  # ONNX Runtime raises a class of its own per status code, without a common base
-            if len(requests) > 1:
-                return [self._run([one], [its_feed])[0] for one, its_feed in zip(requests, feeds, strict=True)]
-            message = f"model '{self._name}' failed in ONNX Runtime: {error}"
-            pb_utils.Logger.log_error(message)
-            return [pb_utils.InferenceResponse(error=pb_utils.TritonError(message))]
-        responses, start = [], 0
-        for some, one in zip(wanted, feeds, strict=True):
-            rows = slice(None)
-            if len(requests) > 1:
-                rows = slice(start, start + len(one[self._inputs[0]]))
-                start = rows.stop
-            tensors = [pb_utils.Tensor(name, outputs[name][rows]) for name in names if name in some]
-            responses.append(pb_utils.InferenceResponse(output_tensors=tensors))
-        return responses
-
-    def finalize(self) -> None:
-        """Lets go of the graph's memory before the process ends."""
-        pb_utils.Logger.log_info(f"{self._name}: unloading")
-        del self._session
+def _described(tensor: ort.NodeArg) -> GraphTensor:
+    if tensor.type not in _TRITON_TYPES:
+        raise unserved(tensor.name, tensor.type, _TRITON_TYPES)
+    dims = [size if isinstance(size, int) else -1 for size in tensor.shape]
+    return GraphTensor(tensor.name, _TRITON_TYPES[tensor.type], dims)

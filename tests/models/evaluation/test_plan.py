@@ -41,7 +41,8 @@ def test_test_sequences_are_of_both_worlds_and_scenes_of_their_own() -> None:
 
 
 def test_an_unknown_profile() -> None:
-    with pytest.raises(CatalogError, match=r"one of camvid, coco, demo, demo_apache; found 'moon'"):
+    known = "camvid, coco, coco_openvino, demo, demo_apache, demo_openvino"
+    with pytest.raises(CatalogError, match=f"one of {known}; found 'moon'"):
         load_plan("moon")
 
 

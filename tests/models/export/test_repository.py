@@ -90,6 +90,17 @@ def test_a_model_folder_is_what_triton_reads(tmp_path: Path) -> None:
     check_contract(folder / "1" / "model.onnx", "classification")
 
 
+def test_a_model_for_openvino_is_what_triton_s_own_backend_of_that_name_takes(tmp_path: Path) -> None:
+    weights, folder = classifier(tmp_path / "model.onnx"), tmp_path / "classification"
+    assert write_model(classifier_entry(), weights, folder)
+    assert write_model(classifier_entry(), weights, folder, "openvino"), "another backend"
+    assert not write_model(classifier_entry(), weights, folder, "openvino")
+    config = parsed(folder / "config.pbtxt")
+    assert (config.backend, config.max_batch_size) == ("openvino", 8)
+    assert [(group.count, group.kind) for group in config.instance_group] == [(1, 2)]  # 2: KIND_CPU
+    assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+
+
 def test_the_written_graph_is_the_grafted_one_with_fp16_weights(tmp_path: Path) -> None:
     weights = classifier(tmp_path / "model.onnx")
     write_model(classifier_entry(), weights, tmp_path / "classification")
@@ -117,7 +128,8 @@ def test_the_resize_rule_stands_in_the_configuration(tmp_path: Path, task: str) 
     ]
     model = onnx.helper.make_model(onnx.helper.make_graph([], "two_stage", tensors[:1], tensors[1:]))
     path = tmp_path / "config.pbtxt"
-    path.write_text(config_text(entry(task="instance_segmentation", **fields), model, {}), encoding="utf-8")
+    text = config_text(entry(task="instance_segmentation", **fields), model, "onnxruntime", {})
+    path.write_text(text, encoding="utf-8")
     config = parsed(path)
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     assert config.max_batch_size == 0

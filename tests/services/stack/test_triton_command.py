@@ -59,8 +59,10 @@ def test_the_command_line(environment: Path, repository: Path, tmp_path: Path) -
         assert argument in command.argv
     assert command.cwd == tmp_path / "run"
     assert (command.cwd / "models").resolve() == repository.resolve()
-    assert {path.name for path in (command.cwd / "backends").iterdir()} >= {"python", "onnxruntime"}
-    assert (command.cwd / "backends" / "onnxruntime" / "model.py").is_file()
+    backends = command.cwd / "backends"
+    assert {path.name for path in backends.iterdir()} == {"python", "onnxruntime", "openvino"}
+    for name in ("onnxruntime", "openvino"):
+        assert {path.name for path in (backends / name).iterdir()} == {"model.py", "graph_backend.py"}
     assert os.access(command.cwd / "backends" / "python" / "triton_python_backend_stub", os.X_OK)
     assert command.env["PATH"].startswith(str(environment / "bin"))
     # Preparing it again, as the next start does, is no different.
@@ -97,7 +99,8 @@ def test_numpy_2_in_the_server_s_environment_is_refused(environment: Path, tmp_p
     """It answers tensors of 0 bytes without an error."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "mixed"], check=True)
     packages = next((tmp_path / "mixed").glob("lib/python*/site-packages"))
-    for name, version in (("nvidia-pytriton", "0.7.0"), ("numpy", "2.4.6"), ("onnxruntime", "1.31.1")):
+    versions = {"nvidia-pytriton": "0.7.0", "numpy": "2.4.6", "onnxruntime": "1.31.1", "openvino": "2026.4.1"}
+    for name, version in versions.items():
         metadata = packages / f"{name.replace('-', '_')}-{version}.dist-info"
         metadata.mkdir()
         (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
