@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
 from perception import codecs, convert, masks
-from perception.types import Panoptic, Segment
+from perception.types import ClassMap, Panoptic, Segment
 from perception.v1 import (
     detection_pb2,
     geometry_pb2,
@@ -17,23 +15,28 @@ from perception.v1 import (
     semantic_segmentation_pb2,
 )
 
+from services.gateway.fusion import resize, segments_at
 
-def panoptic_message(panoptic: Panoptic, form: perception_pb2.PanopticFormat) -> perception_pb2.Panoptic:
-    """A scene as one PNG or with a run-length mask for each segment."""
-    height, width = panoptic.ids.shape
-    message = perception_pb2.Panoptic(
-        size=image_pb2.ImageSize(height=height, width=width), segments=[_segment(s) for s in panoptic.segments]
-    )
+
+def panoptic_message(
+    panoptic: Panoptic, form: perception_pb2.PanopticFormat, size: tuple[int, int]
+) -> perception_pb2.Panoptic:
+    """A scene as one PNG or with a run-length mask for each segment, on a map of that size (height, width)."""
+    height, width = size
+    message = perception_pb2.Panoptic(size=image_pb2.ImageSize(height=height, width=width))
     if form == perception_pb2.PANOPTIC_FORMAT_RLE:
-        for segment in message.segments:
+        panoptic = resize(panoptic, height, width)
+        for segment in panoptic.segments:
             counts = codecs.encode_rle(panoptic.ids == segment.id)
-            segment.rle.CopyFrom(geometry_pb2.RleMask(height=height, width=width, counts=counts))
+            rle = geometry_pb2.RleMask(height=height, width=width, counts=counts)
+            message.segments.append(_segment(segment, rle))
     else:
-        message.png = codecs.encode_panoptic_png(panoptic.ids)
+        message.segments.extend(_segment(segment) for segment in segments_at(panoptic, height, width))
+        message.png = codecs.encode_panoptic_png(panoptic.ids, size)
     return message
 
 
-def _segment(segment: Segment) -> perception_pb2.Segment:
+def _segment(segment: Segment, rle: geometry_pb2.RleMask | None = None) -> perception_pb2.Segment:
     return perception_pb2.Segment(
         id=segment.id,
         category=segment.category,
@@ -47,6 +50,7 @@ def _segment(segment: Segment) -> perception_pb2.Segment:
             for found in segment.attributes
         ],
         color=convert.color_to_integer(segment.color),
+        rle=rle,
     )
 
 
@@ -77,20 +81,18 @@ def _rle(instance: instance_segmentation_pb2.Instance, height: int, width: int) 
 
 
 def class_map(
-    answer: semantic_segmentation_pb2.SegmentSemanticsResponse | None, frame_size: tuple[int, int] | None
+    answer: semantic_segmentation_pb2.SegmentSemanticsResponse | None, found: ClassMap, size: tuple[int, int] | None
 ) -> semantic_segmentation_pb2.ClassMap | None:
-    """The semantic model's own answer, on the frame's grid (height, width) or on its own."""
+    """The semantic model's own answer, on a grid of that size (height, width) or on its own.
+
+    found: what was read from the answer already.
+    """
     if answer is None:
         return None
     message = answer.class_map
     message.ClearField("confidence_png")
-    size = (message.size.height, message.size.width)
-    if frame_size is None or frame_size == size:
+    if size is None or size == found.ids.shape:
         return message
-    ids = np.asarray(codecs.decode_png(message.png, *size), np.uint8)
-    at_frame = cv2.resize(ids, (frame_size[1], frame_size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return semantic_segmentation_pb2.ClassMap(
-        png=codecs.encode_png(np.asarray(at_frame, np.uint8)),
-        size=image_pb2.ImageSize(height=frame_size[0], width=frame_size[1]),
-        labels=message.labels,
-    )
+    message.png = codecs.encode_png(found.ids, size)
+    message.size.height, message.size.width = size
+    return message

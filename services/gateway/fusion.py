@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields, replace
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from perception.codecs import nearest
 from perception.masks import HALF, paste_probability
 from perception.types import ClassMap, Detections, Instances, Panoptic, Segment
 
@@ -224,21 +225,33 @@ def resize(panoptic: Panoptic, height: int, width: int) -> Panoptic:
     Ids and boxes stay (boxes are in picture pixels), areas are counted again in new map pixels, and segments that no
     pixel is left of are dropped. Raises `ValueError` for a size without pixels.
     """
-    if min(height, width) < 1:
-        raise ValueError(f"resize: expected a height and width of at least 1, got {height} x {width}")
     if panoptic.ids.shape == (height, width):
         return panoptic
-    ids = np.asarray(cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.int32)
-    areas = _areas(ids)
+    segments = segments_at(panoptic, height, width)
+    ids = cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return Panoptic(np.asarray(ids, np.int32), segments)
+
+
+def segments_at(panoptic: Panoptic, height: int, width: int) -> tuple[Segment, ...]:
+    """The segments of the scene as `resize` gives them."""
+    if min(height, width) < 1:
+        raise ValueError(f"resize: expected a height and width of at least 1, got {height} x {width}")
+    areas = _areas(panoptic.ids, height, width)
     segments = (replace(segment, area=int(areas[segment.id])) for segment in panoptic.segments)
-    return Panoptic(ids, tuple(segment for segment in segments if segment.area))
+    return tuple(segment for segment in segments if segment.area)
 
 
-def _areas(ids: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Pixels of every id, int64 [65536], counted by runs of equal neighbours, of which there are far fewer."""
-    flat = ids.ravel()
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
-    areas = np.bincount(flat[ends], weights=np.diff(ends, prepend=-1), minlength=MAX_SEGMENT_ID + 1)
+def _areas(ids: NDArray[np.int32], height: int, width: int) -> NDArray[np.int64]:
+    """Pixels of every id on a map of another size, int64 [65536], counted by runs of equal neighbours in a row."""
+    # How often each row of the map is taken, and how many columns are by the end of each of its own.
+    taken_rows = np.bincount(nearest(ids.shape[0], height), minlength=ids.shape[0])
+    taken_columns = np.cumsum(np.bincount(nearest(ids.shape[1], width), minlength=ids.shape[1]))
+    ends = np.ones(ids.shape, np.bool_)
+    np.not_equal(ids[:, 1:], ids[:, :-1], out=ends[:, :-1])
+    rows, columns = np.nonzero(ends)
+    lengths = np.diff(taken_columns[columns], prepend=0)
+    lengths[1:] += width * np.diff(rows)  # from the end of one row to a place in the next
+    areas = np.bincount(ids[ends], weights=lengths * taken_rows[rows], minlength=MAX_SEGMENT_ID + 1)
     return areas.astype(np.int64)
 
 

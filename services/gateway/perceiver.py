@@ -24,7 +24,6 @@ from perception.v1 import (
 from services.gateway import answer
 from services.gateway.attributes import labels_needed, regions_to_classify, with_attributes
 from services.gateway.fusion import FusionOptions, fuse
-from services.gateway.fusion import resize as resize_panoptic
 from services.gateway.settings import GatewaySettings
 from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, skipped
 from services.gateway.taxonomy import Taxonomy
@@ -93,10 +92,10 @@ class Perceiver:
         outcomes = await self._fan_out(frame, threshold)
         _require_an_answer(outcomes)
         with clock.stage(task_pb2.STAGE_FUSE):
-            panoptic = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
+            panoptic, class_map = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
         panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(frame, panoptic)
         with clock.stage(task_pb2.STAGE_ENCODE):
-            response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, outcomes))
+            response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, class_map, outcomes))
         response.request_id = logs.request_id.get()
         response.trace_id = tracing.tracer.trace_id()
         response.timings.extend(clock.timings())
@@ -152,7 +151,8 @@ class Perceiver:
 
     def _fuse(
         self, outcomes: Mapping[task_pb2.Task, Outcome[Any]], image_size: tuple[int, int], threshold: float
-    ) -> Panoptic:
+    ) -> tuple[Panoptic, ClassMap]:
+        """The scene, and the class map whose grid it is on."""
         detections, instances, class_map = _domain(outcomes, image_size)
         options = FusionOptions(score_threshold=threshold, max_segments=self._settings.max_segments)
         instances = instances_from_detections(
@@ -164,7 +164,7 @@ class Perceiver:
             options,
             guess_shapes=outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer is None,
         )
-        return fuse(instances, class_map, self._taxonomy, image_size, options)
+        return fuse(instances, class_map, self._taxonomy, image_size, options), class_map
 
     async def _classify(self, frame: _Frame, panoptic: Panoptic) -> tuple[Panoptic, Outcome[Any]]:
         """Attributes for the segments that the taxonomy wants described, in one call for all of them."""
@@ -193,20 +193,21 @@ class Perceiver:
         request: perception_pb2.PerceiveRequest,
         image_size: tuple[int, int],
         panoptic: Panoptic,
+        class_map: ClassMap,
         outcomes: Mapping[task_pb2.Task, Outcome[Any]],
     ) -> perception_pb2.PerceiveResponse:
         at_frame = request.resolution != geometry_pb2.RESOLUTION_MODEL
         return perception_pb2.PerceiveResponse(
             image_size=image_pb2.ImageSize(height=image_size[0], width=image_size[1]),
             panoptic=answer.panoptic_message(
-                resize_panoptic(panoptic, *image_size) if at_frame else panoptic, request.panoptic_format
+                panoptic, request.panoptic_format, image_size if at_frame else class_map.ids.shape
             ),
             detections=answer.detections(outcomes[task_pb2.TASK_DETECTION].answer),
             instances=answer.instances(
                 outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer, request.mask_format, image_size
             ),
             class_map=answer.class_map(
-                outcomes[task_pb2.TASK_SEMANTIC_SEGMENTATION].answer, image_size if at_frame else None
+                outcomes[task_pb2.TASK_SEMANTIC_SEGMENTATION].answer, class_map, image_size if at_frame else None
             ),
             task_status=[outcomes[task].status for task in TASKS],
             models=[found.model for task in TASKS if (found := outcomes[task].answer) is not None],

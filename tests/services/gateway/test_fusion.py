@@ -340,6 +340,7 @@ def test_resizing_takes_the_nearest_pixel_and_drops_what_vanishes(instances, cla
     )
     present = set(np.unique(resized.ids).tolist()) - {0}
     assert [s.id for s in resized.segments] == [s.id for s in scene.segments if s.id in present]
+    assert [s.area for s in resized.segments] == [np.count_nonzero(resized.ids == s.id) for s in resized.segments]
     # Where a centre falls exactly between two pixels either is nearest.
     ties = [
         np.isclose((np.arange(new) + 0.5) * (old / new) % 1, 0)
