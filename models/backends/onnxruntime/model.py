@@ -12,6 +12,7 @@ This folder must not become a package: Triton puts its parent on `sys.path`, whe
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,24 @@ def _open_session(config: dict[str, Any], options: ort.SessionOptions) -> ort.In
     path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
     if not path.is_file():
         raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{config['name']}'")
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(_graph(config, path), options, providers=["CPUExecutionProvider"])
+
+
+def _graph(config: dict[str, Any], path: Path) -> bytes | str:
+    """The graph, which must be the one that the configuration was written for where that says which; else its path.
+
+    Where it is another one, Triton goes on with the version that it has loaded.
+    """
+    expected = config.get("parameters", {}).get("model_sha256", {}).get("string_value")
+    if not expected:
+        return str(path)
+    content = path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise pb_utils.TritonModelException(
+            f"model '{config['name']}': {path.parent.name}/{path.name}: expected SHA-256 {expected}, found {found}"
+        )
+    return content
 
 
 def _dims(tensor: ort.NodeArg) -> list[int]:
