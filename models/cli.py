@@ -67,6 +67,19 @@ def build(
 
 
 @app.command()
+def verify(
+    repository: Annotated[str, typer.Argument(help="A profile of models/profiles, or a repository's folder.")],
+) -> None:
+    """Check every file of a model repository by its SHA-256, and its weights against the catalogue."""
+    from models.export.manifest import verify_repository
+
+    folder = Path(repository) if Path(repository).is_dir() else REPOSITORY / repository
+    with _readable_errors(), _progress(f"verifying {folder}"):
+        names = verify_repository(folder)
+    console.print(f"{folder}: {', '.join(names)} are as they were built, of the catalogue's weights", soft_wrap=True)
+
+
+@app.command()
 def export(
     entry: EntryName,
     output: Annotated[Path, typer.Option(help="The ONNX file to write.")],

@@ -6,6 +6,7 @@ runs a graph. Triton runs it in a process per model instance, under the Python o
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -196,9 +197,18 @@ def unserved(name: str, found: str, served: dict[str, str]) -> pb_utils.TritonMo
 
 
 def _path(config: dict[str, Any]) -> Path:
+    """The graph's file, which must be the one that the configuration was written for, where that says which.
+
+    Where it is another one, Triton goes on with the version that it has loaded.
+    """
     path = Path(pb_utils.get_model_dir()) / (config.get("default_model_filename") or "model.onnx")
     if not path.is_file():
         raise pb_utils.TritonModelException(f"unable to find '{path}' for model '{config['name']}'")
+    expected = parameters_of(config).get("model_sha256")
+    if expected and (found := hashlib.sha256(path.read_bytes()).hexdigest()) != expected:
+        raise pb_utils.TritonModelException(
+            f"model '{config['name']}': {path.parent.name}/{path.name}: expected SHA-256 {expected}, found {found}"
+        )
     return path
 
 

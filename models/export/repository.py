@@ -12,6 +12,7 @@ import onnx
 from models.catalog.schema import Backend, Entry, Profile, load_entry, load_profile
 from models.export.build import build_model
 from models.export.config_pbtxt import config_text
+from models.export.manifest import write_manifest
 from models.export.weights import Progress, file_sha256, resolve_weights
 
 Report = Callable[[str, str, bool], None]
@@ -26,7 +27,7 @@ def build_repository(
     progress: Progress | None = None,
     report: Report | None = None,
 ) -> None:
-    """Write `<destination>/<task>/config.pbtxt` and `1/model.onnx` for every task of a profile.
+    """Write `<destination>/<task>/config.pbtxt` and `1/model.onnx` for every task of a profile, and their digests.
 
     A model whose weights, entry and exporter are the same as when it was written is left alone. Files are replaced as a
     whole, the graph first, so that a server that watches the folder never reads half of one.
@@ -52,6 +53,7 @@ def build_repository(
         is_new = write_model(entry, weights, destination / task, profile.backend)
         if report is not None:
             report(task, name, is_new)
+    write_manifest(destination, list(profile.tasks))
 
 
 def write_model(entry: Entry, weights: Path, folder: Path, backend: Backend = "onnxruntime") -> bool:

@@ -63,6 +63,11 @@ class GatewaySettings(ServiceSettings, AuthenticationSettings):
         60.0, ge=0.001, allow_inf_nan=False, description="The longest that a stream may ask for."
     )
 
+    @property
+    def most_calls(self) -> int:
+        """With the streams."""
+        return super().most_calls + self.max_streams
+
     @field_validator("stream_max_in_flight_limit", "stream_deadline_limit_seconds")
     @classmethod
     def _not_below_the_default(cls, limit: float, info: ValidationInfo) -> float:

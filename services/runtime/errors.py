@@ -10,6 +10,7 @@ ServiceError
 ├── KeysUnavailable         who issues tokens cannot be asked for its keys
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
+├── RequestIncomplete       a request was begun and did not arrive as a whole
 ├── StreamIdle              a camera's stream brought no frame for too long
 ├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
 ├── DeadlineExceeded        the time allowed for the request ran out
@@ -31,6 +32,7 @@ ServiceError
 | KeysUnavailable   | UNAVAILABLE         | yes       |
 | LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
 | Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| RequestIncomplete | DEADLINE_EXCEEDED   | no        |
 | StreamIdle        | DEADLINE_EXCEEDED   | no        |
 | Stopping          | UNAVAILABLE         | yes       |
 | DeadlineExceeded  | DEADLINE_EXCEEDED   | no        |
@@ -193,6 +195,21 @@ class Overloaded(ServiceError):
     def metadata(self) -> dict[str, str]:
         """Names the setting of the limit, where it is one of ours."""
         return {"setting": self.setting} if self.setting else {}
+
+
+class RequestIncomplete(ServiceError):
+    """A request was begun, and the rest of it did not arrive for too long."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    reason = "REQUEST_INCOMPLETE"
+    setting = "receive_seconds"
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the request did not arrive as a whole within {seconds:g} s")
+
+    def metadata(self) -> dict[str, str]:
+        """Names the setting."""
+        return {"setting": self.setting}
 
 
 class StreamIdle(ServiceError):

@@ -20,8 +20,11 @@ from services.runtime import logs, metrics, tracing
 from services.runtime.admission import Admission
 from services.runtime.errors import InvalidInput, LimitExceeded, Overloaded, ServiceError, Stopping
 from services.runtime.limits import count_breach
+from services.runtime.receiving import Bystanders, Receiving
 
 REQUEST_ID_KEY = "x-request-id"
+MOST_BYSTANDERS = 100
+"""Calls for health and reflection, of which some are kept open."""
 DOMAIN = "perception"
 _LONGEST_REQUEST_ID = 128
 # A status travels in trailers, of which gRPC takes 8 KiB; past that the caller would learn nothing of the error.
@@ -35,13 +38,13 @@ log = logging.getLogger(__name__)
 
 
 class RequestInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every handler of the API; health and reflection pass through untouched.
+    """Wraps every handler of the API; of health and reflection only the number of calls is bounded.
 
     max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
     a busy service is not taken for a dead one; nor are streams, which stay open while nothing is at work: who serves
     them bounds them. heeds_deadlines: whether a request that would be late is refused likewise.
     default_timeout_seconds: the time of one that comes without a deadline. max_metadata_bytes: of a request's metadata,
-    as HTTP/2 counts headers.
+    as HTTP/2 counts headers. receive_seconds: time for a request to arrive as a whole.
     """
 
     def __init__(
@@ -51,7 +54,10 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         heeds_deadlines: bool = True,
         default_timeout_seconds: float = 10.0,
         max_metadata_bytes: int = 8192,
+        receive_seconds: float = 10.0,
     ) -> None:
+        self._receiving = Receiving(max_concurrent_requests, receive_seconds)
+        self._bystanders = Bystanders(MOST_BYSTANDERS, self._receiving)
         self._admission = Admission(max_concurrent_requests, heeds_deadlines=heeds_deadlines)
         self._default_timeout_seconds = default_timeout_seconds
         self._max_metadata_bytes = max_metadata_bytes
@@ -64,10 +70,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         """Wraps the handler that would answer."""
         handler = await continuation(handler_call_details)
         method: str = handler_call_details.method
-        if handler is None or not method.startswith("/perception."):
-            return handler
+        if handler is None:
+            return None
+        if not method.startswith("/perception."):
+            return self._bystanders.handler(handler)
+        # Handlers of one request are given as those of many, which wait for it here and not inside of gRPC.
         if handler.unary_unary:
-            return grpc.unary_unary_rpc_method_handler(
+            return grpc.stream_unary_rpc_method_handler(
                 self._answer_once(handler.unary_unary, method),
                 handler.request_deserializer,
                 handler.response_serializer,
@@ -79,36 +88,37 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
                 handler.response_serializer,
             )
         if handler.unary_stream:
-            return grpc.unary_stream_rpc_method_handler(
-                self._answer_many(handler.unary_stream, method),
+            return grpc.stream_stream_rpc_method_handler(
+                self._answer_many(handler.unary_stream, method, one=True),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         raise NotImplementedError(f"{method}: a stream of requests with one answer")
 
     def _answer_once(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:
-        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             span = tracing.tracer.request(method, context.invocation_metadata() or ())
             async with _Request(method, context, span):
                 self._check_metadata(context)
-                remaining = context.time_remaining()
-                with self._admission.admitted(
-                    method, self._default_timeout_seconds if remaining is None else remaining
-                ):
+                request = await self._receiving.first(requests)
+                left = context.time_remaining()
+                with self._admission.admitted(method, self._default_timeout_seconds if left is None else left):
                     return await behaviour(request, context)
 
         return answer
 
     def _answer_many(
-        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str
+        self, behaviour: Callable[..., AsyncGenerator[Any, None]], method: str, *, one: bool = False
     ) -> Callable[..., AsyncIterator[Any]]:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             tracing.tracer.stream(context.invocation_metadata() or ())
-            # Closed here and not by the garbage collector, whatever ends the call.
-            async with _Request(method, context), aclosing(behaviour(requests, context)) as responses:
+            async with _Request(method, context):
                 self._check_metadata(context)
-                async for response in responses:
-                    yield response
+                request = await self._receiving.first(requests) if one else requests
+                # Closed here and not by the garbage collector, whatever ends the call.
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
 
         return answer
 

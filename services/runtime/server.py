@@ -18,16 +18,13 @@ from threadpoolctl import threadpool_limits
 
 from services.runtime import logs, metrics, tracing
 from services.runtime.access import AccessInterceptor
-from services.runtime.interceptors import RequestInterceptor
+from services.runtime.interceptors import MOST_BYSTANDERS, RequestInterceptor
 from services.runtime.memory import keep_large_arrays
 from services.runtime.settings import ServiceSettings
 from services.runtime.tls import server_credentials
 
 LIVENESS = "liveness"
 """Name in the health service that says whether the process works, whatever its model does."""
-
-_HEALTH_CALLS = 100
-"""Room for those who ask for health, of which some keep a call open."""
 
 _FOR_EVER_MILLISECONDS = 2**31 - 1
 """gRPC's word for it."""
@@ -82,14 +79,15 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         heeds_deadlines=settings.admission_control,
         default_timeout_seconds=settings.default_timeout_seconds,
         max_metadata_bytes=settings.max_metadata_bytes,
+        receive_seconds=settings.receive_seconds,
     )
     server = grpc.aio.server(
         interceptors=[interceptor, *([service.access] if service.access else [])],
         options=_options(settings),
-        # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
-        maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,
+        # The interceptor keeps the limits; this one bounds what arrives before it is asked.
+        maximum_concurrent_rpcs=settings.most_calls + 2 * MOST_BYSTANDERS,
     )
-    probes = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_HEALTH_CALLS)
+    probes = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=MOST_BYSTANDERS)
     health = HealthServicer()
     for each in (server, probes):
         health_pb2_grpc.add_HealthServicer_to_server(health, each)

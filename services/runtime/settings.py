@@ -125,6 +125,9 @@ class ServiceSettings(TLSSettings):
         8192, ge=1024, description="Largest metadata of a request, as HTTP/2 counts headers."
     )
     max_concurrent_requests: int = Field(64, ge=1, description="Requests at work at once; more are refused.")
+    receive_seconds: float = Field(
+        10.0, gt=0, allow_inf_nan=False, description="Time for a request to arrive as a whole, once it was begun."
+    )
     admission_control: bool = Field(
         True,
         description="Refuse a request at once whose deadline cannot be met, by what requests took lately and how many "
@@ -149,6 +152,11 @@ class ServiceSettings(TLSSettings):
     health_interval_seconds: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="How often health follows the model's readiness."
     )
+
+    @property
+    def most_calls(self) -> int:
+        """Requests on their way and at work, and as many as come in one moment."""
+        return 3 * self.max_concurrent_requests
 
     @property
     def max_message_bytes(self) -> int:

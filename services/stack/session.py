@@ -92,6 +92,7 @@ def running(options: StackOptions, console: Console, *, watched: bool = False) -
             "services run its models with ONNX Runtime, in float32."
         )
     build_models(options)
+    verify_models(options.repository)
     specs = processes(options.repository, options.taxonomy, engine, ports, options.run_directory)
     if watched:
         cameras = options.cameras
@@ -117,6 +118,13 @@ def build_models(options: StackOptions) -> None:
     built = subprocess.run(command, cwd=PROJECT, check=False)
     if built.returncode != 0:
         raise StackError(f"the models of profile {options.profile!r} could not be built (see above)")
+
+
+def verify_models(repository: Path) -> None:
+    """Checks a model repository by its digests. Raises `StackError`, after the names of what is wrong."""
+    command = [sys.executable, "-m", "models", "verify", str(repository)]
+    if subprocess.run(command, cwd=PROJECT, check=False, stdout=subprocess.DEVNULL).returncode != 0:
+        raise StackError(f"{repository} does not hold the models that were built (see above): they are not loaded")
 
 
 def samples(profile: str, folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from models.export.manifest import write_manifest
 from tests.deploy import chart
 from tests.deploy.chart import SWITCHES, Object, environment, needs_helm, pod_spec
 
@@ -104,7 +105,8 @@ def test_the_model_repository(values: str, volume: Object, copies_with: str | No
     (mount,) = (one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "models")
     assert mount["readOnly"] is True
     assert "--model-repository=/models" in pod["containers"][0]["args"]
-    copying = pod.get("initContainers", [])
+    *copying, verifying = pod["initContainers"]
+    assert verifying["name"] == "model-verification"
     assert [one["command"][0] for one in copying] == ([copies_with] if copies_with else [])
     for container in copying:
         target = container["volumeMounts"][0]
@@ -113,7 +115,7 @@ def test_the_model_repository(values: str, volume: Object, copies_with: str | No
 
 
 def test_the_keys_of_a_bucket_come_from_a_secret() -> None:
-    (container,) = _triton(values=SWITCHES["bucket"])["initContainers"]
+    container, _ = _triton(values=SWITCHES["bucket"])["initContainers"]
     assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
     assert {"name": "RCLONE_CONFIG_MODELS_ENV_AUTH", "value": "true"} in container["env"]
     assert "models:perception/demo" in container["args"]
@@ -130,7 +132,7 @@ modelRepository:
     model = tmp_path / "bucket" / "detection" / "1" / "model.onnx"
     model.parent.mkdir(parents=True)
     model.write_bytes(b"weights")
-    (container,) = _triton(values=values.replace("SOURCE", str(tmp_path / "bucket")))["initContainers"]
+    container, _ = _triton(values=values.replace("SOURCE", str(tmp_path / "bucket")))["initContainers"]
     arguments = [one.replace("/model-repository", str(tmp_path / "copy")) for one in container["args"]]
     environment = {one["name"]: one["value"] for one in container["env"]}
     environment |= {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
@@ -146,8 +148,33 @@ def test_cp_copies_a_repository(tmp_path: Path) -> None:
     model.parent.mkdir(parents=True)
     model.write_bytes(b"weights")
     values = f"modelRepository: {{image: {{path: {tmp_path}/image/}}}}"
-    (container,) = _triton(values=values)["initContainers"]
+    container, _ = _triton(values=values)["initContainers"]
     (tmp_path / "copy").mkdir()  # a volume is there before the command
     command = [one.replace("/model-repository", str(tmp_path / "copy")) for one in container["command"]]
     subprocess.run(command, check=True)
     assert (tmp_path / "copy" / "detection" / "1" / "model.onnx").read_bytes() == b"weights"
+
+
+def test_a_repository_is_verified_before_triton_reads_it(tmp_path: Path) -> None:
+    """The container's command, run on a repository that was built, and on one in which a bit is another one."""
+    pod = _triton(values=SWITCHES["claim"])
+    (container,) = pod["initContainers"]
+    assert container["image"] == pod["containers"][0]["image"]
+    assert container["workingDir"] == container["volumeMounts"][0]["mountPath"] == "/models"
+    model = tmp_path / "detection" / "1" / "model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    write_manifest(tmp_path, ["detection"])
+
+    def verify() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(container["command"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert verify().returncode == 0
+    model.write_bytes(b"weighty")
+    refused = verify()
+    assert refused.returncode != 0
+    assert "detection/1/model.onnx: FAILED" in refused.stdout
+
+
+def test_a_repository_without_digests_can_be_served() -> None:
+    assert "initContainers" not in _triton(values=SWITCHES["claim"].replace("demo}}", "demo}, verify: false}"))

@@ -18,7 +18,7 @@ def invoke(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-@pytest.mark.parametrize("command", ["list", "build", "export", "fetch", "check"])
+@pytest.mark.parametrize("command", ["list", "build", "verify", "export", "fetch", "check"])
 def test_every_command_explains_itself(command: str) -> None:
     code, output = invoke(command, "--help")
     assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -113,7 +114,7 @@ class _LoadedModel:
         path = folder / version / (config.default_model_filename or "model.onnx")
         try:
             options = session_options(config)
-            self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(_graph(config, path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's errors have no common base
             raise ModelUnavailable(name, f"version {version} does not load: {error}") from error
         self._ort = ort
@@ -171,6 +172,20 @@ class _LoadedModel:
         self._threads.give_back()
         if not running.cancelled():
             running.exception()  # fetched, because nobody waits any more for a run that missed its deadline
+
+
+def _graph(config: ModelConfig, path: Path) -> bytes | Path:
+    """The graph, which must be the one that the configuration was written for where that says which; else its path.
+
+    Raises `ValueError` where it is another one.
+    """
+    if "model_sha256" not in config.parameters:
+        return path
+    expected, content = config.parameters["model_sha256"].string_value, path.read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ValueError(f"expected SHA-256 {expected}, found {found}")
+    return content
 
 
 def session_options(config: ModelConfig) -> onnxruntime.SessionOptions:

@@ -64,3 +64,22 @@ initContainers:
       {{- include "perception.scratchMount" . | nindent 6 }}
 {{- end }}
 {{- end -}}
+
+{{/*
+Triton's Pods look at every file before Triton does. A repository that is not the one that was built ends the container,
+whose log names the file, and so the update: the old Pods go on.
+*/}}
+{{- define "perception.modelVerification" -}}
+- name: model-verification
+  image: {{ include "perception.image" (dict "root" . "image" .Values.triton.image) }}
+  imagePullPolicy: {{ .Values.triton.image.pullPolicy }}
+  workingDir: /models
+  command: [sha256sum, --check, --strict, --quiet, SHA256SUMS]
+  securityContext:
+    {{- include "perception.containerSecurity" . | nindent 4 }}
+  resources:
+    requests: {cpu: 100m, memory: 64Mi}
+    limits: {memory: 256Mi}
+  volumeMounts:
+    {{- include "perception.modelMount" . | nindent 4 }}
+{{- end -}}
