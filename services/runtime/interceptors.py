@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 from services.runtime import logs, metrics, tracing
 from services.runtime.errors import InvalidInput, Overloaded, ServiceError, Stopping
+from services.runtime.parsing import parsing
 
 REQUEST_ID_KEY = "x-request-id"
 DOMAIN = "perception"
@@ -52,6 +53,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if handler is None or not method.startswith("/perception."):
             return handler
+        handler = parsing(handler)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 _answer_once(handler.unary_unary, method, self._room),

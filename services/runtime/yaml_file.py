@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
     try:
         text = data.decode()
         _check_shape(text)
-        return yaml.safe_load(text)
+        return yaml.load(text, yaml.CSafeLoader)
     except YamlError:
         raise
     except Exception as error:  # PyYAML's constructors document no closed set: a date may be an AttributeError
@@ -37,12 +37,16 @@ def read_yaml(path: Path) -> Any:
 
 def _check_shape(text: str) -> None:
     inside_anchor = [False]
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, yaml.CSafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             inside_anchor.append(inside_anchor[-1] or event.anchor is not None)
             if len(inside_anchor) > _MAX_DEPTH:
-                raise YamlError(f"line {event.start_mark.line + 1}: expected at most {_MAX_DEPTH} levels")
+                raise YamlError(f"{_place(event)}: expected at most {_MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             inside_anchor.pop()
         elif isinstance(event, yaml.AliasEvent) and inside_anchor[-1]:
-            raise YamlError(f"line {event.start_mark.line + 1}: expected no alias inside of an anchor, found one")
+            raise YamlError(f"{_place(event)}: expected no alias inside of an anchor, found one")
+
+
+def _place(event: yaml.Event) -> str:
+    return f"line {event.start_mark.line + 1}" if event.start_mark else "somewhere"
