@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -285,7 +286,7 @@ def load_labels(name: str, asked_by: Path = CATALOG) -> tuple[str, ...]:
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in LABELS.glob("*.yaml")))
         raise CatalogError(f"{asked_by}: labels: expected a list or one of {known}, found {name!r}")
-    labels = yaml.safe_load(path.read_text(encoding="utf-8"))
+    labels = _parsed(path)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CatalogError(f"{path}: expected a list of names (quote those that YAML reads as something else)")
     return tuple(labels)
@@ -293,13 +294,17 @@ def load_labels(name: str, asked_by: Path = CATALOG) -> tuple[str, ...]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping a YAML file holds. Raises `CatalogError` where it holds something else."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise CatalogError(f"{path}: {error}") from error
+    content = _parsed(path)
     if not isinstance(content, dict):
         raise CatalogError(f"{path}: expected keys and values, found {type(content).__name__}")
     return content
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except Exception as error:  # PyYAML's constructors document no closed set: a date may be an AttributeError
+        raise CatalogError(f"{path}: expected YAML; {error}") from error
 
 
 def validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:
@@ -315,7 +320,7 @@ def _problem(path: Path, problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return f"{path}: {key}: no such key"
     reason = problem["msg"].removeprefix("Value error, ")
-    found = "" if problem["type"] in ("missing", "value_error") else f", found {problem['input']!r}"
+    found = "" if problem["type"] in ("missing", "value_error") else f", found {reprlib.repr(problem['input'])}"
     return f"{path}: {key}: {reason}{found}" if key else f"{path}: {reason}{found}"
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from services.camera.capture.options import CaptureOptions, SourceKind
 from services.runtime.settings import CallerSettings
+from services.runtime.yaml_file import YamlError, read_yaml
 
 Kind = SourceKind | Literal["scenes"]
 _SCHEMES: dict[str, Kind] = {
@@ -199,13 +200,13 @@ class AgentEnvironment(CallerSettings):
 def read_settings(path: Path) -> AgentSettings:
     """The settings of a file. Raises `SettingsError` for one that cannot be read or holds what is not allowed."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+        values = read_yaml(path)
+    except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from None
+    except YamlError as error:
+        raise SettingsError(f"{path}: {error}") from None
     if not isinstance(values, dict):
-        raise SettingsError(f"{path}: expected keys such as gateway and cameras, found {values!r:.60}")
+        raise SettingsError(f"{path}: expected keys such as gateway and cameras, found {reprlib.repr(values)}")
     try:
         return AgentSettings.model_validate(values)
     except ValidationError as error:
@@ -222,7 +223,7 @@ def _mistakes(error: ValidationError, values: dict[str, Any]) -> Iterator[str]:
         elif mistake["type"] == "value_error":
             yield f"{place}: {mistake['msg'].removeprefix('Value error, ')}" if place else mistake["ctx"]["error"]
         else:
-            yield f"{place}: {mistake['msg']}, found {mistake['input']!r:.60}"
+            yield f"{place}: {mistake['msg']}, found {reprlib.repr(mistake['input'])}"
 
 
 def _place(location: tuple[int | str, ...], values: dict[str, Any]) -> str:
@@ -231,7 +232,8 @@ def _place(location: tuple[int | str, ...], values: dict[str, Any]) -> str:
     for part in location:
         if isinstance(part, int):
             place += f"[{part}]"
-            name = values["cameras"][part].get("name") if place == f"cameras[{part}]" else None
+            camera = values["cameras"][part] if place == f"cameras[{part}]" else None
+            name = camera.get("name") if isinstance(camera, dict) else None
             place += f" ({name})" if isinstance(name, str) else ""
         elif part not in ("jsonl", "coco_video", "annotated_video"):  # which of the sinks' models it is
             place += f".{part}" if place else part

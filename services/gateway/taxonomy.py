@@ -8,16 +8,18 @@ semantic models that mean it); and `attributes`, rules that say which categories
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from perception.types import UNLABELLED
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from services.runtime.yaml_file import YamlError, read_yaml
 
 TAXONOMY_FOLDER = Path(__file__).parent / "taxonomies"
 
@@ -97,12 +99,12 @@ class Taxonomy(_Strict):
         if path.suffix not in {".yaml", ".yml"}:
             path = TAXONOMY_FOLDER / f"{name_or_path}.yaml"
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = read_yaml(path)
         except OSError as error:
             known = ", ".join(sorted(file.stem for file in TAXONOMY_FOLDER.glob("*.yaml")))
             raise TaxonomyError(f"{path}: expected a taxonomy file or one of {known}; {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise TaxonomyError(f"{path}: expected YAML; {error}") from error
+        except YamlError as error:
+            raise TaxonomyError(f"{path}: {error}") from error
         try:
             return cls.model_validate(content)
         except ValidationError as error:
@@ -149,6 +151,6 @@ def _readable(path: Path, error: ValidationError) -> str:
     lines = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(step) for step in fault["loc"])
-        found = "" if fault["type"] in {"missing", "value_error"} else f", found {fault['input']!r}"
+        found = "" if fault["type"] in {"missing", "value_error"} else f", found {reprlib.repr(fault['input'])}"
         lines.append(f"{path}: {key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}{found}")
     return "\n".join(lines)

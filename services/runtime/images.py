@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from perception.codecs import check_png_chunks
 from perception.v1 import image_pb2
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -126,6 +127,11 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
             raise InvalidInput("image.encoded", f"a picture of {height} x {width} pixels")
         if data.startswith(_JPEG) and _has_too_many_scans(data):
             raise InvalidInput("image.encoded", f"a JPEG of more than {_MOST_SCANS} scans")
+        if image.format == "PNG":
+            try:
+                check_png_chunks(data)
+            except ValueError as error:
+                raise InvalidInput("image.encoded", str(error)) from None
         return _Header(str(image.format), height, width, _orientation(image))
 
 

@@ -20,6 +20,7 @@ from services.runtime import logs, metrics, tracing
 from services.runtime.admission import Admission
 from services.runtime.errors import InvalidInput, LimitExceeded, Overloaded, ServiceError, Stopping
 from services.runtime.limits import count_breach
+from services.runtime.parsing import parsing
 from services.runtime.receiving import Bystanders, Receiving
 
 REQUEST_ID_KEY = "x-request-id"
@@ -75,6 +76,7 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         if not method.startswith("/perception."):
             return self._bystanders.handler(handler)
         # Handlers of one request are given as those of many, which wait for it here and not inside of gRPC.
+        handler = parsing(handler)
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(
                 self._answer_once(handler.unary_unary, method),

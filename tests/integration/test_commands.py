@@ -173,7 +173,17 @@ def _cameras(agent: camera_pb2_grpc.CameraServiceStub) -> list[camera_pb2.Camera
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["up"], ["status"], ["down"], ["run"], ["models"], ["models", "build"], ["loadtest", "open"], ["token", "create"]],
+    [
+        [],
+        ["up"],
+        ["status"],
+        ["down"],
+        ["run"],
+        ["models"],
+        ["models", "build"],
+        ["loadtest", "open"],
+        ["token", "create"],
+    ],
 )
 def test_every_command_explains_itself(command: list[str]) -> None:
     status, printed = _run(*command, "--help")

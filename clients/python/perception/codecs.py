@@ -27,6 +27,8 @@ _PRINTABLE = 48
 _MAX_GROUPS = 7
 MAX_PIXELS = 2**28
 """Pixels of the largest map that is decoded, 16384 x 16384; a message may claim any size."""
+_MAX_PNG_CHUNKS = 65536
+"""Encoders write one for every 8 KiB or more."""
 
 
 def encode_rle(
@@ -133,6 +135,23 @@ def check_size(height: int, width: int) -> None:
         raise ValueError(f"a map of {height} x {width} pixels, expected at most {MAX_PIXELS}")
 
 
+def check_png_chunks(data: bytes) -> None:
+    """Raises `ValueError` where a PNG's chunks are larger than the file that holds them, or very many.
+
+    OpenCV takes the memory that a chunk claims before it reads the chunk: a file of 100 bytes could take 2 GiB.
+    """
+    at = len(_PNG_SIGNATURE)
+    for _ in range(_MAX_PNG_CHUNKS):
+        length = int.from_bytes(data[at : at + 4])
+        name = data[at + 4 : at + 8]
+        at += 12 + length
+        if at > len(data):
+            raise ValueError(f"broken PNG: {len(data)} bytes, which end inside a chunk that claims {length}")
+        if name == b"IEND":
+            return
+    raise ValueError(f"PNG of more than {_MAX_PNG_CHUNKS} chunks")
+
+
 def encode_png(image: NDArray[np.uint8] | NDArray[np.uint16], size: tuple[int, int] | None = None) -> bytes:
     """A grey PNG of uint8 or uint16 [H, W].
 
@@ -196,6 +215,7 @@ def decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8] | NDAr
         raise ValueError(f"PNG of {png_height} x {png_width} pixels, expected {height} x {width}")
     if color_type != 0 or bits not in (8, 16):
         raise ValueError(f"PNG of colour type {color_type} with {bits} bits, expected grey with 8 or 16")
+    check_png_chunks(data)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

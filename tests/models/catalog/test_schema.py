@@ -131,8 +131,11 @@ def test_a_missing_entry_or_profile_lists_those_that_there_are(tmp_path: Path) -
         load_profile("nothing")
 
 
-@pytest.mark.parametrize("text", ["- a\n- b\n", "name: [", "just words"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    (tmp_path / "some_detector.yaml").write_text(text, encoding="utf-8")
+@pytest.mark.parametrize(
+    "text",
+    [b"- a\n- b\n", b"name: [", b"just words", b"\xff", b"name: !!int a", b"name: !!timestamp a", b"[" * 5000],
+)
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "some_detector.yaml").write_bytes(text)
     with pytest.raises(CatalogError, match=r"some_detector\.yaml"):
         load_entry("some_detector", tmp_path)

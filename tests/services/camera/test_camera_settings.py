@@ -56,7 +56,8 @@ def one(camera: str) -> str:
     ("text", "expected"),
     [
         ("[1]", "expected keys such as gateway and cameras, found [1]"),
-        ("cameras: [", "not YAML: "),
+        ("cameras: [", "expected YAML; "),
+        ("cameras: [gate]", "cameras[0]: "),
         ("gateway: here", "cameras: missing"),
         ("cameras: []", "cameras: expected at least one"),
         ("gatewy: here\ncameras: [{name: gate, source: a}]", "gatewy: unknown key"),

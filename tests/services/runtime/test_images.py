@@ -354,11 +354,20 @@ def png_of_text(size: int) -> bytes:
     return data[:33] + comment + data[33:]
 
 
+def png_of_chunk(size: int) -> bytes:
+    """A small picture whose pixels claim `size` bytes of the file."""
+    data = bytearray(saved(Image.new("L", (8, 8)), "PNG"))
+    pixels = data.index(b"IDAT")
+    data[pixels - 4 : pixels] = struct.pack(">I", size)
+    return bytes(data)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "png": lambda: png_claim(65_535, 65_535),
     "png of the greatest size": lambda: png_claim(2**31 - 1, 2**31 - 1),
     "jpeg": lambda: jpeg_claim(65_500, 65_500),
     "webp": lambda: webp_claim(16_383, 16_383),
+    "png of a great chunk": lambda: png_of_chunk(2**31 - 1),
     "comment in a png": lambda: png_of_text(200 * 2**20),
 }
 

@@ -1,0 +1,95 @@
+"""Bytes that are no message, sent to each kind of call on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from perception.v1 import camera_pb2, camera_pb2_grpc, detection_pb2, detection_pb2_grpc, perception_pb2
+from perception.v1 import perception_pb2_grpc as perception_grpc
+from prometheus_client import REGISTRY
+
+from services.runtime.interceptors import RequestInterceptor
+
+NO_MESSAGE = b"\x0a\xff"
+DETECT = "/perception.v1.DetectionService/Detect"
+WATCH = "/perception.v1.CameraService/WatchCamera"
+STREAM = "/perception.v1.PerceptionService/PerceiveStream"
+
+
+class Servicer(
+    detection_pb2_grpc.DetectionServiceServicer,
+    camera_pb2_grpc.CameraServiceServicer,
+    perception_grpc.PerceptionServiceServicer,
+):
+    """Answers what it can read."""
+
+    async def Detect(self, request: Any, context: Any) -> detection_pb2.DetectResponse:  # noqa: N802
+        return detection_pb2.DetectResponse()
+
+    async def WatchCamera(self, request: Any, context: Any) -> AsyncIterator[camera_pb2.WatchCameraResponse]:  # noqa: N802
+        yield camera_pb2.WatchCameraResponse()
+
+    async def PerceiveStream(self, requests: Any, context: Any) -> AsyncIterator[perception_pb2.PerceiveStreamResponse]:  # noqa: N802
+        async for request in requests:
+            yield perception_pb2.PerceiveStreamResponse(sequence=request.sequence)
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[grpc.aio.Channel]:
+    server = grpc.aio.server(interceptors=[RequestInterceptor(8)])
+    detection_pb2_grpc.add_DetectionServiceServicer_to_server(Servicer(), server)
+    camera_pb2_grpc.add_CameraServiceServicer_to_server(Servicer(), server)
+    perception_grpc.add_PerceptionServiceServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as connected:
+        yield connected
+    await server.stop(None)
+
+
+def _refused(method: str) -> float:
+    labels = {"method": method, "code": "INVALID_ARGUMENT"}
+    return REGISTRY.get_sample_value("perception_requests_total", labels) or 0.0
+
+
+@pytest.mark.parametrize("method", [DETECT, WATCH, STREAM])
+async def test_what_is_no_message_is_refused_logged_in_a_line_and_counted(
+    channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = _refused(method)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _answers(channel, method, [NO_MESSAGE])
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "request: is not a message of this call"
+    assert _refused(method) == before + 1
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("method", [DETECT, WATCH])
+async def test_messages_are_answered(channel: grpc.aio.Channel, method: str) -> None:
+    assert await _answers(channel, method, [b""]) == [b""]
+
+
+async def test_a_streams_messages_are_answered_up_to_what_is_none(channel: grpc.aio.Channel) -> None:
+    good = perception_pb2.PerceiveStreamRequest(sequence=7).SerializeToString()
+    call = channel.stream_stream(STREAM)(_sent([good, NO_MESSAGE]), timeout=20)
+    assert await call.read() == perception_pb2.PerceiveStreamResponse(sequence=7).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError, match="not a message of this call"):
+        await call.read()
+
+
+async def _sent(messages: list[bytes]) -> AsyncIterator[bytes]:
+    for message in messages:
+        yield message
+
+
+async def _answers(channel: grpc.aio.Channel, method: str, messages: list[bytes]) -> list[bytes]:
+    if method == DETECT:
+        return [await channel.unary_unary(method)(messages[0], timeout=20)]
+    if method == WATCH:
+        return [answer async for answer in channel.unary_stream(method)(messages[0], timeout=20)]
+    return [answer async for answer in channel.stream_stream(method)(_sent(messages), timeout=20)]
