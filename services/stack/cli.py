@@ -42,9 +42,10 @@ def up(
     port_base: PortBase = 50050,
     engine: EngineOption = "auto",
     detach: Annotated[bool, typer.Option(help="Return once the stack serves, and leave it running.")] = False,
+    cameras: Annotated[bool, typer.Option(help="With the profile's cameras, which keep a small machine busy.")] = True,
 ) -> None:
     """Bring the system up with the profile's cameras and the page that shows them, and print the addresses."""
-    options = StackOptions(profile, engine, port_base)
+    options = StackOptions(profile, engine, port_base, with_cameras=cameras)
     if detach:
         _leave_running(options)
         return
@@ -141,6 +142,7 @@ def _leave_running(options: StackOptions) -> None:
         raise typer.Exit(1)
     output = options.run_directory / "up.log"
     command = [sys.executable, "-m", "services.cli", "up", "--profile", options.profile, "--engine", options.engine]
+    command += [] if options.with_cameras else ["--no-cameras"]
     with output.open("wb") as log:
         process = subprocess.Popen(
             [*command, "--port-base", str(options.port_base)],

@@ -27,11 +27,12 @@ Engine = Literal["auto", "triton", "onnxruntime"]
 
 @dataclass(frozen=True)
 class StackOptions:
-    """What to run: a profile's models behind which engine, on the ports from `port_base` on."""
+    """What to run: a profile's models behind which engine, on the ports from `port_base` on, with its live cameras."""
 
     profile: str
     engine: Engine
     port_base: int
+    with_cameras: bool = True
 
     @property
     def run_directory(self) -> Path:
@@ -49,6 +50,8 @@ class StackOptions:
 
         Raises `StackError` where PERCEPTION_DATA is needed and not set.
         """
+        if not self.with_cameras:
+            return {}
         sources: dict[str, str] = self._description.get("cameras", {})
         films = {name: source for name, source in sources.items() if not source.startswith("scenes:")}
         data = os.environ.get("PERCEPTION_DATA")

@@ -1,0 +1,247 @@
+"""One measurement: client processes drive a system while its processes are watched."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+import psutil
+from perception import PerceptionClient, PerceptionError
+from perception.scene import task_name
+
+from loadtest.client_processes import Clients, LoadError
+from loadtest.plan import Plan
+from loadtest.result import ClientUse, Distribution, Failure, FrameSource, Interval, Machine, ProcessUse, Result, System
+from loadtest.sources import Frames
+from loadtest.tally import LATE_SECONDS, Tally
+from loadtest.watched import Reading, Watched
+
+_LATE_SHARE = 0.01
+_BUSY_CORE_SHARE = 0.8
+_STARTING_SECONDS = 0.2
+_CAMERA_AGENT = "camera"
+
+
+@dataclass
+class Progress:
+    """A measurement that goes on. total: what was counted so far; intervals: second by second. seconds: since the load
+    started, the warm-up included.
+    """
+
+    plan: Plan
+    seconds: float = 0.0
+    total: Tally = field(default_factory=Tally)
+    intervals: list[Interval] = field(default_factory=list)
+    in_flight: int = 0
+
+
+def measure(
+    plan: Plan, frames: Frames, watched: Watched | None = None, show: Callable[[Progress], object] = lambda _: None
+) -> Result:
+    """Drives a running system as the plan says, and returns what was found.
+
+    frames: see `loadtest.sources.frames_of`. watched: the system's processes, see `loadtest.watched`. show: hears of
+    the progress once a second. Raises `LoadError` where the system does not answer or a client process fails, and
+    `WatchError` where a process that is to be watched is not there.
+    """
+    watched = watched or Watched()
+    system = _describe(plan)
+    height, width = frames.size
+    source = FrameSource(
+        source=frames.source, count=len(frames.paths), height=height, width=width, mean_bytes=frames.mean_bytes
+    )
+    with Clients(plan, frames.paths) as clients:
+        started = datetime.now(UTC)
+        begin = monotonic() + _STARTING_SECONDS
+        clients.start(begin)
+        found = _Measuring(plan, clients, watched, begin + plan.warmup_seconds)
+        found.run(show)
+    return found.result(source, system, started)
+
+
+class _Measuring:
+    """Follows client processes and the system's through the window, which opens at `opens` of the monotonic clock."""
+
+    def __init__(self, plan: Plan, clients: Clients, watched: Watched, opens: float) -> None:
+        self._plan = plan
+        self._clients = clients
+        self._system = watched
+        self._themselves = Watched(clients.pids)
+        self._opens = opens
+        self._progress = Progress(plan)
+        self._seconds: dict[int, _Second] = {}
+        self._readings: list[tuple[float, dict[str, Reading]]] = []
+        self._own_readings: list[tuple[float, dict[str, Reading]]] = []
+        self._counters: list[dict[str, float]] = []
+
+    def run(self, show: Callable[[Progress], object]) -> None:
+        """Until every client process is done."""
+        due = self._opens
+        closes = self._opens + self._plan.seconds
+        while not self._clients.done:
+            for told in self._clients.told(until=due):
+                self._count(told)
+            now = monotonic()
+            if now < due:
+                continue
+            if due <= closes:
+                self._sample(first_or_last=due in (self._opens, closes))
+            self._show(show, now)
+            due = min(due + 1, closes) if due < closes else due + 1
+        self._show(show, monotonic())
+
+    def _count(self, told: dict[str, Any]) -> None:
+        self._progress.total.add(told)
+        # What is told now happened in the second before.
+        second = int(monotonic() - self._opens - 0.5)
+        if 0 <= second < self._plan.seconds:
+            self._seconds.setdefault(second, _Second()).add(told)
+
+    def _sample(self, first_or_last: bool) -> None:
+        self._readings.append((monotonic(), self._system.read()))
+        self._own_readings.append((monotonic(), self._themselves.read()))
+        if first_or_last:
+            self._counters.append(self._system.counters())
+
+    def _show(self, show: Callable[[Progress], object], now: float) -> None:
+        self._progress.seconds = now - self._opens + self._plan.warmup_seconds
+        self._progress.intervals = self._intervals()
+        self._progress.in_flight = self._clients.in_flight
+        show(self._progress)
+
+    def _intervals(self) -> list[Interval]:
+        cores = [_cores(*pair) for pair in zip(self._readings, self._readings[1:], strict=False)]
+        return [
+            each.interval(second, cores[second] if second < len(cores) else 0.0)
+            for second, each in sorted(self._seconds.items())
+        ]
+
+    def result(self, frames: FrameSource, system: System, started: datetime) -> Result:
+        total = self._progress.total
+        processes = self._system.use(self._readings[0][1], self._readings[-1][1])
+        client = self._client(total)
+        return Result(
+            plan=self._plan,
+            frames=frames,
+            system=system,
+            machine=_machine(),
+            started=started,
+            due=total.due,
+            answered=total.answered,
+            scenes=total.scenes,
+            partial=total.partial,
+            drops=dict(total.drops),
+            errors={
+                code: Failure(count=count, message=total.messages[code]) for code, count in total.errors.most_common()
+            },
+            tasks=dict(sorted(total.tasks.items())),
+            throughput=total.answered / self._plan.seconds,
+            latency=Distribution.of(total.latency, keep=True),
+            call=Distribution.of(total.call, keep=True),
+            stages={stage: Distribution.of(times) for stage, times in sorted(total.stages.items())},
+            processes=processes,
+            counters={
+                series: after - self._counters[0].get(series, 0.0)
+                for series, after in self._counters[-1].items()
+                if after != self._counters[0].get(series, 0.0)
+            },
+            client=client,
+            intervals=self._intervals(),
+            warnings=_warnings(processes, client),
+        )
+
+    def _client(self, total: Tally) -> ClientUse:
+        (begin, before), (end, after) = self._own_readings[0], self._own_readings[-1]
+        busiest = max(
+            (after[key].cpu_seconds - before[key].cpu_seconds for key in after if key in before), default=0.0
+        ) / (end - begin)
+        late = total.late / total.due if total.due else 0.0
+        reasons = []
+        if late > _LATE_SHARE:
+            reasons.append(f"{late:.1%} of the frames were sent more than {LATE_SECONDS * 1000:.0f} ms late")
+        if busiest > _BUSY_CORE_SHARE:
+            reasons.append(f"a client process used {busiest:.0%} of a core")
+        return ClientUse(
+            processes=self._plan.processes,
+            late_share=late,
+            lag=Distribution.of(total.lag),
+            busiest_core_share=busiest,
+            limit=" and ".join(reasons),
+        )
+
+
+class _Second:
+    """What was told in one second."""
+
+    def __init__(self) -> None:
+        self._tally = Tally()
+        self._in_flight = 0
+
+    def add(self, told: dict[str, Any]) -> None:
+        self._tally.add(told)
+        self._in_flight += told["in_flight"]
+
+    def interval(self, second: int, cpu_cores: float) -> Interval:
+        tally = self._tally
+        latency = Distribution.of(tally.latency)
+        return Interval(
+            second=second,
+            due=tally.due,
+            answered=tally.answered,
+            dropped=tally.drops.total(),
+            failed=tally.errors.total(),
+            p50=latency.p50,
+            p99=latency.p99,
+            in_flight=self._in_flight,
+            cpu_cores=cpu_cores,
+        )
+
+
+def _cores(before: tuple[float, dict[str, Reading]], after: tuple[float, dict[str, Reading]]) -> float:
+    used = sum(
+        reading.cpu_seconds - before[1][key].cpu_seconds for key, reading in after[1].items() if key in before[1]
+    )
+    return used / (after[0] - before[0])
+
+
+def _describe(plan: Plan) -> System:
+    try:
+        with PerceptionClient(plan.address) as client:
+            told = client.describe(timeout=plan.timeout_seconds)
+    except PerceptionError as error:
+        raise LoadError(f"{plan.address}: {error.code.name}: {error}") from None
+    models = {task_name(each.task): each.model.info.catalog_entry for each in told.tasks if each.HasField("model")}
+    return System(version=told.version, taxonomy=told.taxonomy, models=models)
+
+
+def _warnings(processes: list[ProcessUse], client: ClientUse) -> list[str]:
+    warnings = []
+    if client.limit:
+        warnings.append(f"the client may have been the limit: {client.limit}; try more processes or another machine")
+    if any(process.name == _CAMERA_AGENT and process.cpu_seconds for process in processes):
+        warnings.append("the system's own cameras were at work too: `perception up --no-cameras` starts it without")
+    return warnings
+
+
+def _machine() -> Machine:
+    return Machine(
+        processor=_processor(),
+        cores=os.cpu_count() or 1,
+        memory_bytes=psutil.virtual_memory().total,
+        platform=platform.platform(),
+        python=platform.python_version(),
+    )
+
+
+def _processor() -> str:
+    if platform.system() == "Linux":
+        with open("/proc/cpuinfo") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
