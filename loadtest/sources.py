@@ -22,6 +22,7 @@ MOST_FRAMES = 250
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 _JPEG_QUALITY = 85
 _SCENES = {"seed": "0", "length": "25", "width": "640", "height": "480"}
+_LAST_LINES = 3
 _PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -104,12 +105,14 @@ def _scenes(source: str) -> list[Path]:
     kept = cache / version("perception-services") / f"{name}_frames"
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        # models/ is no part of the load test, so it makes them as a process of its own; its progress is shown.
+        # As a process of its own: models/ is no part of the load test.
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             command = [sys.executable, "-m", "models.datasets.cli", "scenes", folder, f"--world={parts.path}"]
-            made = subprocess.run([*command, *(f"--{k}={v}" for k, v in options.items())], cwd=_PROJECT, check=False)
+            command += [f"--{name}={value}" for name, value in options.items()]
+            made = subprocess.run(command, cwd=_PROJECT, check=False, capture_output=True, text=True)
             if made.returncode:
-                raise SourceError(f"{source}: the scenes cannot be made (see above)")
+                last = " ".join(made.stderr.splitlines()[-_LAST_LINES:])
+                raise SourceError(f"{source}: the scenes cannot be made: {last}")
             # Another process may have made the same meanwhile.
             if not kept.is_dir():
                 (Path(folder) / "images").replace(kept)
