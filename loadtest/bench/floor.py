@@ -55,7 +55,7 @@ def write_inputs(system: System, frames: Frames, path: Path) -> dict[str, float]
     So the floor classifies the same regions. Returns how many calls each model has for a frame, on average.
     """
     models = models_of(system.repository)
-    arrays: dict[str, NDArray[np.uint8]] = {}
+    arrays: dict[str, Any] = {}
     with PerceptionClient(system.gateway) as client:
         taxonomy = Taxonomy.load(client.describe().taxonomy)
         for number, frame in enumerate(frames.paths):

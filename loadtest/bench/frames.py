@@ -43,7 +43,7 @@ def frames_for(profile: str) -> Iterator[Frames]:
 def scaled(frames: Frames, height: int, width: int) -> Iterator[Frames]:
     """The same frames in another size."""
     with TemporaryDirectory(prefix="bench-") as folder:
-        paths = []
+        paths: list[Path] = []
         for path in frames.paths:
             picture = cv2.resize(_read(path), (width, height), interpolation=cv2.INTER_AREA)
             paths.append(_write(picture, Path(folder) / f"{len(paths)}.jpg"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -13,7 +13,7 @@ from loadtest.bench.frames import frames_for
 from loadtest.bench.pairs import Measured, Samples
 from loadtest.bench.result import Comparison, Findings, Plot, Table, bars
 from loadtest.bench.run import Run
-from loadtest.bench.system import MODELS, SERVER, System, system
+from loadtest.bench.system import System, system
 from loadtest.bench.worker import Worker, WorkerError
 from loadtest.plan import Closed, Plan
 from loadtest.result import Result
@@ -28,20 +28,18 @@ RUNTIMES = ("onnxruntime", "openvino f32", "openvino bf16")
 _IN_FLIGHT = 6
 """Frames at work at once: enough that no process of the path ever waits for the next one."""
 _STACK, _FLOOR, _SEQUENCE = "whole path", "floor", "floor, one model after another"
-_PROCESSES = {"tritonserver": SERVER, "triton_python_backend_stub": MODELS, "triton_python_b": MODELS}
-"""What the load test calls Triton's processes, and what they are called here."""
 _STAGES = ("decode", "preprocess", "postprocess")
 
 ABOUT = f"""\
-The **whole path** is the real system (gateway, task services, Triton with a process for each model, fusion, maps as PNG)
-at saturation: {_IN_FLIGHT} callers, each of which sends its next 1080p JPEG when it has the scene of the last one. The
-**floor** is one process in Triton's own environment that runs the same ONNX files with the same session options and
+The **whole path** is the real system (gateway, task services, Triton with a process for each model, fusion, maps as
+PNG) at saturation: {_IN_FLIGHT} callers, each of which sends its next 1080p JPEG when it has the scene of the last one.
+The **floor** is one process in Triton's own environment that runs the same ONNX files with the same session options and
 number of threads, in the same order for each frame (detection and segmentation side by side, then classification), with
-as many frames at work at once, on tensors that lie in memory already: resized, cropped, batched. Nothing is decoded, sent,
-received, filtered, fused or encoded there. The floor that runs **one model after another**, each on all cores, is another
-way to use the machine; it shows which of the two is the lower one here. CPU time is that of all processes of the system;
-the caller's own, which shares the cores, is in the table and not in the ratio. So is the system's idling while the floor
-runs: it asks its models every ten seconds whether they live."""
+as many frames at work at once, on tensors that lie in memory already: resized, cropped, batched. Nothing is decoded,
+sent, received, filtered, fused or encoded there. The floor that runs **one model after another**, each on all cores, is
+another way to use the machine, and shows which of the two is the higher mark here. CPU time is that of all processes of
+the system; the caller's own, which shares the cores, is in the table and not in the ratio. While the floor runs, the
+system waits, and asks its models every ten seconds whether they live."""
 
 
 def measure(run: Run) -> Findings:
@@ -124,10 +122,7 @@ class _Path:
     def saturate(self) -> Measured:
         """Frames a second, and CPU time of a frame in ms by process, in all, and of the caller."""
         result = self._drive(_IN_FLIGHT, self._run.pick(8.0, 4.0))
-        by_process = dict.fromkeys([*self._system.roots, MODELS, SERVER], 0.0)
-        del by_process["triton"]
-        for used in result.processes:
-            by_process[_PROCESSES.get(used.name, used.name)] += used.cpu_seconds * 1e3 / result.answered
+        by_process = {used.name: used.cpu_seconds * 1e3 / result.answered for used in result.processes}
         caller = result.client.busiest_core_share * result.plan.seconds * 1e3 / result.answered
         return {**by_process, "cpu": sum(by_process.values()), "caller": caller, "throughput": result.throughput}
 
@@ -138,7 +133,12 @@ class _Path:
 
     def _drive(self, clients: int, seconds: float) -> Result:
         plan = Plan(
-            address=self._system.gateway, load=Closed(clients=clients), seconds=seconds, warmup_seconds=1, processes=1
+            address=self._system.gateway,
+            load=Closed(clients=clients),
+            seconds=seconds,
+            warmup_seconds=1,
+            processes=1,
+            seed=0,
         )
         result = drive(plan, self._frames, Watched(list(self._system.roots.values())))
         if result.failed or result.partial:
@@ -205,8 +205,8 @@ def _both(profile: str, samples: Samples, first: str, second: str, id: str) -> l
 
 def _processes(samples: Samples) -> dict[str, float]:
     """CPU time of a frame in ms by process, in the order of the path."""
-    found = {name: median(values) for name, values in samples[_STACK].items()}
-    return {name: found[name] for name in ("gateway", *TASKS, SERVER, MODELS) if name in found}
+    order = ["gateway", *TASKS, "tritonserver", *(f"triton {task}" for task in TASKS)]
+    return {name: median(samples[_STACK][name]) for name in order if name in samples[_STACK]}
 
 
 def _where_it_goes(
@@ -217,31 +217,36 @@ def _where_it_goes(
     calls: Mapping[str, float],
 ) -> Table:
     """The whole path's CPU time, process by process and stage by stage, beside the floor's."""
-    floor_cpu = median(samples[_FLOOR]["cpu"])
-    rows: list[tuple[str, str, str]] = []
-    for name, cpu in _processes(samples).items():
-        stages = [
-            (stage, alone.get(f"{name}.{stage}")) for stage in (("fuse", "encode") if name == "gateway" else _STAGES)
-        ]
-        rows.append(
-            (name, f"{cpu:.1f}", ", ".join(f"{stage} {time:.1f}" for stage, time in stages if time is not None))
-        )
-    rows.append(("**all of them**", f"**{median(samples[_STACK]['cpu']):.1f}**", ""))
-    models = ", ".join(f"{task} {cpu:.1f} ({calls[task]:.2g} calls)" for task, cpu in by_model.items())
-    rows.append(("**floor**", f"**{floor_cpu:.1f}**", f"by itself: {models}"))
-    rows.append(("the caller, beside the system", f"{median(samples[_STACK]['caller']):.1f}", ""))
+    rows = [(name, f"{cpu:.1f}", _part_of(name, alone, by_model, calls)) for name, cpu in _processes(samples).items()]
     return Table(
         title=f"Where the CPU time of a frame goes with `{profile}`, ms",
-        columns=("process", "CPU time at saturation", "of which, with one frame at work (wall time)"),
-        rows=tuple(rows),
-        note="What a process takes beyond its stages is gRPC, protobuf, the event loop, metrics and logs.",
+        columns=("process", "at saturation", "of which"),
+        rows=(
+            *rows,
+            ("**all of them**", f"**{median(samples[_STACK]['cpu']):.1f}**", ""),
+            ("**floor**", f"**{median(samples[_FLOOR]['cpu']):.1f}**", ""),
+            ("the caller, beside the system", f"{median(samples[_STACK]['caller']):.1f}", ""),
+        ),
+        note="Stages are wall time while a single frame is at work. What a service takes beyond them is gRPC, "
+        "protobuf, the event loop, metrics and logs.",
     )
+
+
+def _part_of(
+    process: str, alone: Mapping[str, float], by_model: Mapping[str, float], calls: Mapping[str, float]
+) -> str:
+    """What is known of a process's time: its stages, or its model without anything around it."""
+    task = process.removeprefix("triton ")
+    if process.startswith("triton "):
+        return f"the model by itself {by_model[task]:.1f}, in {calls[task]:.2g} calls"
+    stages = ("fuse", "encode") if process == "gateway" else _STAGES
+    times = {stage: alone.get(f"{process}.{stage}") for stage in stages}
+    return ", ".join(f"{stage} {time:.1f}" for stage, time in times.items() if time is not None)
 
 
 def _stacked(profile: str, samples: Samples) -> Plot:
     processes = _processes(samples)
-    floor_cpu = median(samples[_FLOOR]["cpu"])
-    series: dict[str, Sequence[float]] = {"models": (processes.pop(MODELS), floor_cpu)}
+    models = sum(processes.pop(name) for name in [*processes] if name.startswith("triton "))
     return Plot(
         name=f"overhead-{profile}",
         title=f"CPU time of a frame with {profile}",
@@ -249,8 +254,10 @@ def _stacked(profile: str, samples: Samples) -> Plot:
         label_axis="",
         value_axis="ms of CPU time per frame",
         labels=("whole path", "floor"),
-        series={name: tuple(values) for name, values in series.items()}
-        | {name: (cpu, None) for name, cpu in processes.items()},
+        series={
+            "models": (models, median(samples[_FLOOR]["cpu"])),
+            **{name: (cpu, None) for name, cpu in processes.items()},
+        },
     )
 
 

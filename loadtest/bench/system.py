@@ -51,7 +51,7 @@ class System:
 
 
 def cpu_ms(pid: int) -> float:
-    """CPU time that the threads of a process have used so far, in ms; to the nanosecond, which /proc/<pid>/stat is not."""
+    """CPU time that the threads of a process have used so far, in ms; finer than /proc/<pid>/stat tells it."""
     nanoseconds = 0
     for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(FileNotFoundError, ProcessLookupError):

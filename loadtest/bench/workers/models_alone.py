@@ -74,10 +74,10 @@ class Floor:
         self.frames: list[dict[str, Tensors]] = []
         with np.load(inputs) as arrays:
             for key in sorted(arrays, key=lambda key: [int(part) for part in key.split(".")[1:]]):
-                task, frame = key.split(".")[0], int(key.split(".")[1])
-                while len(self.frames) <= frame:
+                task, number, _ = key.split(".")
+                while len(self.frames) <= int(number):
                     self.frames.append({})
-                self.frames[frame].setdefault(task, []).append(arrays[key])
+                self.frames[int(number)].setdefault(task, []).append(arrays[key])
         for frame in self.frames:
             self.one_after_another(frame)
 
