@@ -15,11 +15,9 @@ from loadtest.bench.result import Comparison, Findings, Plot, Table, bars
 from loadtest.bench.run import Run
 from loadtest.bench.system import System, system
 from loadtest.bench.worker import Worker, WorkerError
-from loadtest.plan import Closed, Plan
+from loadtest.plan import Closed
 from loadtest.result import Result
-from loadtest.run import measure as drive
 from loadtest.sources import Frames
-from loadtest.watched import Watched
 from services.stack.layout import PROJECT, TASKS
 from services.stack.supervisor import StackError
 
@@ -49,7 +47,7 @@ def measure(run: Run) -> Findings:
     plots: list[Plot] = []
     values: dict[str, float] = {}
     notes: list[str] = []
-    for profile in [*PROFILES, *_openvino_profiles()]:
+    for profile in run.pick([*PROFILES, *_openvino_profiles()], list(PROFILES)):
         try:
             found = _measure_profile(run, profile)
         except StackError as error:
@@ -91,13 +89,13 @@ def _measure_profile(run: Run, profile: str) -> Findings:
         floors, notes = _floors(stack, running, inputs, folder, run)
         own = next(iter(floors))
         path = _Path(run, running, frames)
-        seconds = run.pick(8.0, 4.0)
+        seconds = run.pick(6.0, 3.0)
         arms: dict[str, Callable[[], Measured]] = {
             _STACK: path.saturate,
             _FLOOR: lambda: floors[own].ask({"run": seconds, "in_flight": _IN_FLIGHT}),
             _SEQUENCE: lambda: floors[own].ask({"run": seconds, "in_flight": 0}),
         }
-        samples = run.interleave(f"{profile}: whole path and floor", arms, run.pick(5, 2))
+        samples = run.interleave(f"{profile}: whole path and floor", arms, run.pick(4, 2))
         alone = path.one_at_a_time()
         by_model = floors[own].ask({"each": run.pick(3, 1)})
         runtimes = _compare_runtimes(run, profile, floors, seconds / 2)
@@ -121,30 +119,22 @@ class _Path:
 
     def saturate(self) -> Measured:
         """Frames a second, and CPU time of a frame in ms by process, in all, and of the caller."""
-        result = self._drive(_IN_FLIGHT, self._run.pick(8.0, 4.0))
+        result = self._drive(_IN_FLIGHT)
         by_process = {used.name: used.cpu_seconds * 1e3 / result.answered for used in result.processes}
         caller = result.client.busiest_core_share * result.plan.seconds * 1e3 / result.answered
         return {**by_process, "cpu": sum(by_process.values()), "caller": caller, "throughput": result.throughput}
 
     def one_at_a_time(self) -> dict[str, float]:
         """Median time of every stage in ms while a single frame is at work."""
-        stages = self._drive(1, self._run.pick(8.0, 4.0)).stages
+        stages = self._drive(1).stages
         return {name: times.p50 * 1e3 for name, times in stages.items()}
 
-    def _drive(self, clients: int, seconds: float) -> Result:
-        plan = Plan(
-            address=self._system.gateway,
-            load=Closed(clients=clients),
-            seconds=seconds,
-            warmup_seconds=1,
-            processes=1,
-            seed=0,
-        )
-        result = drive(plan, self._frames, Watched(list(self._system.roots.values())))
-        if result.failed or result.partial:
-            raise StackError(
-                f"{result.failed} frames failed and {result.partial} lack a task's answer: {result.errors}"
-            )
+    def _drive(self, clients: int) -> Result:
+        seconds = self._run.pick(6.0, 3.0)
+        result = self._system.drive(Closed(clients=clients), self._frames, seconds)
+        if result.failed or result.partial or not result.answered:
+            lacking = f"{result.answered} answers, {result.failed} errors, {result.partial} answers that lack a task's"
+            raise StackError(f"{lacking} in {seconds:g} s")
         return result
 
 
@@ -176,7 +166,7 @@ def _compare_runtimes(run: Run, profile: str, floors: Mapping[str, Worker], seco
         name: lambda worker=worker: worker.ask({"run": seconds, "in_flight": _IN_FLIGHT})
         for name, worker in floors.items()
     }
-    samples = run.interleave(f"{profile}: runtimes", arms, run.pick(5, 2))
+    samples = run.interleave(f"{profile}: runtimes", arms, run.pick(4, 2))
     return [
         comparison
         for runtime in floors

@@ -11,6 +11,11 @@ from pathlib import Path
 import psutil
 
 from loadtest.bench.run import Run
+from loadtest.plan import Closed, Open, Plan, Streams
+from loadtest.result import Result
+from loadtest.run import measure
+from loadtest.sources import Frames
+from loadtest.watched import Watched
 from services.stack.layout import Ports, processes, triton_environment
 from services.stack.session import StackOptions, build_models
 from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
@@ -44,6 +49,11 @@ class System:
         used = {name: cpu_ms(pid) for name, pid in self.roots.items() if name != "triton"}
         models = psutil.Process(self.roots["triton"]).children(recursive=True)
         return used | {SERVER: cpu_ms(self.roots["triton"]), MODELS: sum(cpu_ms(each.pid) for each in models)}
+
+    def drive(self, load: Open | Closed | Streams, frames: Frames, seconds: float) -> Result:
+        """What the load test finds with a load on this system, after a second of warming up."""
+        plan = Plan(address=self.gateway, load=load, seconds=seconds, warmup_seconds=1, processes=1, seed=0)
+        return measure(plan, frames, Watched(list(self.roots.values())))
 
     def private_bytes(self, service: str) -> int:
         """Memory of a service that it shares with no other process."""

@@ -39,8 +39,8 @@ ABOUT = f"""\
 One call at a time to Triton, of a model that answers with its input's shape and does nothing else: what is measured is
 the way there and back. The picture is one 1080p frame: its **JPEG** bytes as a camera sends them; the model's input of
 {SIDE} x {SIDE} as **uint8**, which is what our models take; the same as **FP32**, which is what most models take. Each
-crosses the loopback interface by **gRPC**; the tensors also go through Triton's **system shared memory**, into which the
-caller copies them for every call. CPU time is that of the caller and of Triton together."""
+crosses the loopback interface by **gRPC**; the tensors also go through Triton's **system shared memory**, into which
+the caller copies them for every call. CPU time is that of the caller and of Triton together."""
 
 Infer = Callable[[], object]
 
@@ -69,7 +69,7 @@ def measure(run: Run) -> Findings:
         jpeg = np.frombuffer(frames.paths[0].read_bytes(), np.uint8)
         picture = decoded(frames.paths[0])
         pixels, _ = fit(picture, ResizeRule("stretch"), (SIDE, SIDE))
-        tensors: dict[str, NDArray[Any]] = {"JPEG": jpeg, "uint8": pixels, "FP32": np.float32(pixels) / 255}
+        tensors: dict[str, NDArray[Any]] = {"JPEG": jpeg, "uint8": pixels, "FP32": pixels.astype(np.float32)}
         with run.progress("starting Triton", 1) as advance:
             server = stack.enter_context(_serving(run.port_base, folder, tensors))
             advance()
