@@ -6,6 +6,8 @@ ENGINE ?= auto
 SOURCE ?=
 BESIDE ?=
 MODEL ?= detector
+ONLY ?=
+QUICK ?=
 OUT ?= out
 
 PYTHON ?= python3.11
@@ -54,6 +56,10 @@ evaluate: environment ## Measure the running system and its models; PROFILE=demo
 .PHONY: train
 train: environment-models ## Train MODEL=detector|mask_rcnn|faster_rcnn|bisenet|classifier|bisenet_camvid into runs/
 	@$(TRAINING_MEMORY) .venv-models/bin/python -m models.training --model $(MODEL)
+
+.PHONY: bench
+bench: environment ## Measure against the bare models, raw Triton and others, in pairs; ONLY="fusion codecs" QUICK=1; writes docs/benchmarks.md
+	@.venv/bin/python -m loadtest.bench $(addprefix --only ,$(ONLY)) $(if $(QUICK),--quick) --port-base $(PORT_BASE)
 
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test
