@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -26,19 +26,20 @@ from loadtest.watched import Reading, Watched
 _LATE_SHARE = 0.01
 _BUSY_CORE_SHARE = 0.8
 _STARTING_SECONDS = 0.2
+_RECENT = 5
 _CAMERA_AGENT = "camera"
 
 
 @dataclass
 class Progress:
-    """A measurement that goes on. total: what was counted so far; intervals: second by second. seconds: since the load
+    """A measurement that goes on. total: what was counted so far; recent: in the last seconds. seconds: since the load
     started, the warm-up included.
     """
 
     plan: Plan
     seconds: float = 0.0
     total: Tally = field(default_factory=Tally)
-    intervals: list[Interval] = field(default_factory=list)
+    recent: list[Interval] = field(default_factory=list)
     in_flight: int = 0
 
 
@@ -72,13 +73,12 @@ class _Measuring:
     def __init__(self, plan: Plan, clients: Clients, watched: Watched, opens: float) -> None:
         self._plan = plan
         self._clients = clients
-        self._system = watched
-        self._themselves = Watched(clients.pids)
+        self._watched = watched
+        self._system = _Use(watched)
+        self._themselves = _Use(Watched(clients.pids))
         self._opens = opens
         self._progress = Progress(plan)
         self._seconds: dict[int, _Second] = {}
-        self._readings: list[tuple[float, dict[str, Reading]]] = []
-        self._own_readings: list[tuple[float, dict[str, Reading]]] = []
         self._counters: list[dict[str, float]] = []
 
     def run(self, show: Callable[[Progress], object]) -> None:
@@ -91,7 +91,10 @@ class _Measuring:
             if (now := monotonic()) < due:
                 continue
             if due <= closes:
-                self._sample(first_or_last=due in (self._opens, closes))
+                self._system.sample()
+                self._themselves.sample()
+            if due in (self._opens, closes):
+                self._counters.append(self._watched.counters())
             self._show(show, now)
             due = min(due + 1, closes) if due < closes else due + 1
         self._show(show, monotonic())
@@ -103,28 +106,21 @@ class _Measuring:
         if 0 <= second < self._plan.seconds:
             self._seconds.setdefault(second, _Second()).add(told)
 
-    def _sample(self, first_or_last: bool) -> None:
-        self._readings.append((monotonic(), self._system.read()))
-        self._own_readings.append((monotonic(), self._themselves.read()))
-        if first_or_last:
-            self._counters.append(self._system.counters())
-
     def _show(self, show: Callable[[Progress], object], now: float) -> None:
         self._progress.seconds = now - self._opens + self._plan.warmup_seconds
-        self._progress.intervals = self._intervals()
+        self._progress.recent = self._intervals(sorted(self._seconds)[-_RECENT:])
         self._progress.in_flight = self._clients.in_flight
         show(self._progress)
 
-    def _intervals(self) -> list[Interval]:
-        cores = [_cores(*pair) for pair in zip(self._readings, self._readings[1:], strict=False)]
+    def _intervals(self, seconds: Iterable[int]) -> list[Interval]:
+        cores = self._system.cores
         return [
-            each.interval(second, cores[second] if second < len(cores) else 0.0)
-            for second, each in sorted(self._seconds.items())
+            self._seconds[second].interval(second, cores[second] if second < len(cores) else 0.0) for second in seconds
         ]
 
     def result(self, frames: FrameSource, system: System, started: datetime) -> Result:
         total = self._progress.total
-        processes = self._system.use(self._readings[0][1], self._readings[-1][1])
+        processes = self._watched.use(self._system.first, self._system.last)
         client = self._client(total)
         return Result(
             plan=self._plan,
@@ -152,15 +148,14 @@ class _Measuring:
                 if after != self._counters[0].get(series, 0.0)
             },
             client=client,
-            intervals=self._intervals(),
+            intervals=self._intervals(sorted(self._seconds)),
             warnings=_warnings(processes, client),
         )
 
     def _client(self, total: Tally) -> ClientUse:
-        (begin, before), (end, after) = self._own_readings[0], self._own_readings[-1]
-        busiest = max(
-            (after[key].cpu_seconds - before[key].cpu_seconds for key in after if key in before), default=0.0
-        ) / (end - begin)
+        before, after = self._themselves.first, self._themselves.last
+        used = [after[key].cpu_seconds - before[key].cpu_seconds for key in after if key in before]
+        busiest = max(used, default=0.0) / self._plan.seconds
         late = total.late / total.due if total.due else 0.0
         reasons = []
         if late > _LATE_SHARE:
@@ -174,6 +169,26 @@ class _Measuring:
             busiest_core_share=busiest,
             limit=" and ".join(reasons),
         )
+
+
+class _Use:
+    """What processes have used at the first and the last sample, and how many cores between any two."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+        self._at = 0.0
+        self.first: dict[str, Reading] = {}
+        self.last: dict[str, Reading] = {}
+        self.cores: list[float] = []
+
+    def sample(self) -> None:
+        now, readings = monotonic(), self._watched.read()
+        if self._at:
+            used = [each.cpu_seconds - self.last[key].cpu_seconds for key, each in readings.items() if key in self.last]
+            self.cores.append(sum(used) / (now - self._at))
+        else:
+            self.first = readings
+        self._at, self.last = now, readings
 
 
 class _Second:
@@ -205,13 +220,6 @@ class _Second:
     def interval(self, second: int, cpu_cores: float) -> Interval:
         p50, p99 = self._quantiles
         return Interval(second=second, p50=p50, p99=p99, cpu_cores=cpu_cores, **self._counts)
-
-
-def _cores(before: tuple[float, dict[str, Reading]], after: tuple[float, dict[str, Reading]]) -> float:
-    used = sum(
-        reading.cpu_seconds - before[1][key].cpu_seconds for key, reading in after[1].items() if key in before[1]
-    )
-    return used / (after[0] - before[0])
 
 
 def _describe(plan: Plan) -> System:

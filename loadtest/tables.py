@@ -20,7 +20,6 @@ from loadtest.run import Progress
 _STAGES = ("decode", "preprocess", "inference", "postprocess", "fuse", "encode", "total", "call")
 _LINE_SECONDS = 5
 """Between two lines where there is no terminal."""
-_RECENT = 5
 _MEBIBYTE = 2**20
 
 
@@ -191,7 +190,7 @@ def _live_table(progress: Progress) -> Table:
         "second", "due", "scenes", "dropped", "failed", "p50 ms", "p99 ms", "in flight", "CPU cores", box=SIMPLE_HEAD
     )
     table.title = f"{describe(progress.plan.load)}: {_phase(progress)}"
-    for each in progress.intervals[-_RECENT:]:
+    for each in progress.recent:
         table.add_row(
             *(f"{count}" for count in (each.second, each.due, each.answered, each.dropped, each.failed)),
             *(milliseconds(seconds) for seconds in (each.p50, each.p99)),
