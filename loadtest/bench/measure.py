@@ -13,11 +13,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from loadtest.bench.cameras import StreamFailed
 from loadtest.bench.machine import MachineWatch
 from loadtest.bench.parts import PARTS
 from loadtest.bench.result import Findings, Result
 from loadtest.bench.run import Run
 from loadtest.bench.worker import WorkerError
+from loadtest.client_processes import LoadError
+from loadtest.sources import SourceError
 from services.stack.supervisor import StackError
 
 
@@ -33,7 +36,7 @@ def main(
     started, clock = datetime.now(UTC), time.monotonic()
     try:
         findings: Findings = import_module(f"loadtest.bench.{part}").measure(Run(quick, port_base, console))
-    except (StackError, WorkerError) as error:
+    except (StackError, WorkerError, StreamFailed, LoadError, SourceError) as error:
         console.print(f"[red]{part}: {escape(str(error))}")
         sys.exit(1)
     Result(
