@@ -5,6 +5,8 @@ PORT_BASE ?= 50050
 ENGINE ?= auto
 SOURCE ?=
 BESIDE ?=
+LOAD ?= knee
+CAMERAS ?= yes
 MODEL ?= detector
 ONLY ?=
 QUICK ?=
@@ -36,12 +38,16 @@ run: environment ## Perceive sample frames and live cameras, or SOURCE=photo.jpg
 	@.venv/bin/perception run --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE) --output $(OUT) $(if $(SOURCE),--source "$(SOURCE)")
 
 .PHONY: up
-up: environment ## Leave the system running, with the page that shows its cameras; PROFILE=… PORT_BASE=53050
-	@.venv/bin/perception up --detach --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE)
+up: environment ## Leave the system running, with the page that shows its cameras; PROFILE=… PORT_BASE=53050 CAMERAS=no
+	@.venv/bin/perception up --detach --profile $(PROFILE) --port-base $(PORT_BASE) --engine $(ENGINE) $(if $(filter no,$(CAMERAS)),--no-cameras)
 
 .PHONY: down
 down: ## Stop what `make up` left running; PORT_BASE=…
 	@.venv/bin/perception down --port-base $(PORT_BASE)
+
+.PHONY: loadtest
+loadtest: environment ## Drive what `make up` left running; LOAD="open --rate 5"|closed|"streams --cameras 4"|knee SOURCE=…; out/loadtest/
+	@.venv/bin/perception loadtest $(LOAD) --address 127.0.0.1:$(PORT_BASE) $(if $(SOURCE),--source "$(SOURCE)")
 
 .PHONY: evaluate
 evaluate: environment ## Measure the running system and its models; PROFILE=demo|coco|camvid BESIDE=another profile

@@ -7,7 +7,7 @@ import time
 from perception.scene import task_name
 from perception.v1 import perception_pb2, task_pb2
 
-from loadtest.tally import LATE_SECONDS, Tally, record
+from loadtest.tally import LATE_SECONDS, Tally
 
 _OUTSIDE = "outside"
 """The stage of a call that is not the gateway's: transport both ways, waiting before and after."""
@@ -36,7 +36,7 @@ class Book:
         """This process has woken up, now, for something that was due."""
         if self._counts(due):
             lag = time.monotonic() - due
-            record(self._tally.lag, lag)
+            self._tally.lag.record(lag)
             self._tally.late += lag > LATE_SECONDS
 
     def scene(self, due: float, sent: float, answer: perception_pb2.PerceiveResponse) -> None:
@@ -47,8 +47,8 @@ class Book:
         if not self._counts(due):
             return
         self._tally.scenes += 1
-        record(self._tally.latency, now - due)
-        record(self._tally.call, now - sent)
+        self._tally.latency.record(now - due)
+        self._tally.call.record(now - sent)
         self._count_tasks(answer)
         self._count_stages(answer, now - sent)
 
@@ -76,9 +76,9 @@ class Book:
 
     def _count_stages(self, answer: perception_pb2.PerceiveResponse, call_seconds: float) -> None:
         for timing in answer.timings:
-            record(self._tally.stages[_stage_name(timing)], timing.microseconds / 1e6)
+            self._tally.stages[_stage_name(timing)].record(timing.microseconds / 1e6)
             if timing.task == task_pb2.TASK_UNSPECIFIED and timing.stage == task_pb2.STAGE_TOTAL:
-                record(self._tally.stages[_OUTSIDE], call_seconds - timing.microseconds / 1e6)
+                self._tally.stages[_OUTSIDE].record(call_seconds - timing.microseconds / 1e6)
 
 
 def _stage_name(timing: task_pb2.StageTiming) -> str:

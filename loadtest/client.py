@@ -1,7 +1,8 @@
 """A client process: `python -m loadtest.client JOB`, where JOB is the file of a `Job`.
 
-On standard output it says `ready` when it is connected, then a JSON object for every second: what it counted since the
-last one. It starts at the moment, by the monotonic clock, that it reads from standard input, and ends where that ends.
+It speaks in lines of JSON on standard output: `READY`, then every second what it has counted since the last time, and
+at the end `DONE`. It starts at the moment of the monotonic clock that it reads from standard input, and ends when that
+ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from loadtest.drivers import Share, drive
 from loadtest.plan import Part, Plan
 
 TOLD_SECONDS = 1.0
+READY, DONE = {"state": "ready"}, {"state": "done"}
 
 
 class Job(Part):
@@ -34,18 +36,21 @@ async def main(job: Job) -> None:
     """Does the job."""
     plan = job.plan
     requests = [perceive_request(path, plan.tasks, None, plan.resolution) for path in job.frames]
-    _say({"ready": True})
+    _say(READY)
     begin = float(await asyncio.to_thread(sys.stdin.readline))
     counted = begin + plan.warmup_seconds
     book = Book(counted, counted + plan.seconds)
     share = Share(plan, job.process, requests, begin, plan.warmup_seconds + plan.seconds)
+    # Whoever started this process closes its input to end it, or has died.
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), sys.exit)
     driving = asyncio.create_task(drive(share, book))
-    # Whoever started this process closes its input to end it.
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), driving.cancel)
     while not driving.done():
         await asyncio.wait((driving,), timeout=TOLD_SECONDS)
         _say({"in_flight": book.in_flight, **book.take().encode()})
     driving.result()
+    _say(DONE)
+    # What it used can still be read while it lives.
+    await asyncio.Event().wait()
 
 
 def _say(what: dict[str, Any]) -> None:

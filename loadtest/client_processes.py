@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 from typing import IO, Any, Self
 
-from loadtest.client import Job
+from loadtest.client import DONE, Job
 from loadtest.plan import Plan
 
 _READY_SECONDS = 60.0
@@ -72,20 +72,22 @@ class Clients:
             stdin.flush()
 
     def told(self, until: float) -> Iterator[dict[str, Any]]:
-        """What they tell until a moment of the monotonic clock, or until all are done: tallies with `in_flight`.
+        """What they tell until a moment of the monotonic clock, or until one is done: tallies with `in_flight`.
 
         Raises `LoadError` where a process fails.
         """
-        while self._talking and (seconds := until - monotonic()) > 0:
+        while (seconds := until - monotonic()) > 0:
             try:
                 number, said = self._told.get(timeout=seconds)
             except queue.Empty:
                 return
             if said is None:
-                self._ended(number)
-            else:
-                self._in_flight[number] = said["in_flight"]
-                yield said
+                raise self._failure(number)
+            if said == DONE:
+                self._talking.discard(number)
+                return
+            self._in_flight[number] = said["in_flight"]
+            yield said
 
     def _spawn(self, job: Job) -> None:
         file = Path(self._folder.name) / f"{job.process}.json"
@@ -118,14 +120,12 @@ class Clients:
             except (queue.Empty, ValueError):
                 raise LoadError(f"the client processes are not ready after {_READY_SECONDS:.0f} s") from None
             if said is None:
-                self._ended(number)
+                raise self._failure(number)
 
-    def _ended(self, number: int) -> None:
+    def _failure(self, number: int) -> LoadError:
         status = self._processes[number].wait()
-        self._talking.discard(number)
-        if status:
-            last = " ".join(self._log(number).read_text(errors="replace").splitlines()[-_LAST_LINES:])
-            raise LoadError(f"a client process ended with status {status}: {last}")
+        last = " ".join(self._log(number).read_text(errors="replace").splitlines()[-_LAST_LINES:])
+        return LoadError(f"a client process ended with status {status}: {last}")
 
     def _log(self, number: int) -> Path:
         return Path(self._folder.name) / f"{number}.log"

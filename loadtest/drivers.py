@@ -24,6 +24,7 @@ _MOST_IN_FLIGHT = 1000
 """Calls of a process at once; what is due beyond waits here, and its latency goes on."""
 _PAUSE_SECONDS = 0.1
 """Of a client of a closed loop whose call failed."""
+_NOT_SENT = ("DEADLINE_EXCEEDED", "could not be sent before its time was over")
 _UNARY_OPTIONS = channel_options(MAX_MESSAGE_BYTES, retried=())
 
 
@@ -111,13 +112,14 @@ class _Caller:
 
     async def perceive(self, frame: int, due: float) -> bool:
         """Perceives the frame of that number; whether there was a scene."""
-        requests = self._share.requests
-        self._book.in_flight += 1
+        requests, timeout_seconds = self._share.requests, self._share.plan.timeout_seconds
         sent = time.monotonic()
+        if sent - due > timeout_seconds:
+            self._book.error(due, *_NOT_SENT)
+            return False
+        self._book.in_flight += 1
         try:
-            answer = await self._stub.Perceive(
-                requests[frame % len(requests)], timeout=self._share.plan.timeout_seconds
-            )
+            answer = await self._stub.Perceive(requests[frame % len(requests)], timeout=timeout_seconds)
         except grpc.aio.AioRpcError as error:
             self._book.error(due, error.code().name, error.details() or "")
             return False
@@ -146,21 +148,26 @@ class _Camera:
         self._epoch = time.time() - time.monotonic()
 
     async def run(self) -> None:
-        calls: list[_Call] = []
+        timeout_seconds = self._share.plan.timeout_seconds
+        call: _Call | None = None
         free_since = 0.0
         for sequence, due in enumerate(self._due_times(), start=1):
             await _sleep_until(due)
             self._book.due(due)
             # While the gateway takes no more frames, it is not this process that is late.
             self._book.woken(max(due, free_since))
-            if not calls or calls[-1].is_over:
-                calls.append(_Call(self._stub, self._book))
+            if time.monotonic() - due > timeout_seconds:
+                self._book.error(due, *_NOT_SENT)
+                continue
+            if call is None or call.is_over:
+                call = _Call(self._stub, self._book, timeout_seconds)
                 options = self._options()
             else:
                 options = None
-            await calls[-1].send(self._request(sequence, due, options), due)
+            await call.send(self._request(sequence, due, options), due)
             free_since = time.monotonic()
-        await asyncio.gather(*(call.finish(self._share.plan.timeout_seconds) for call in calls))
+        if call is not None:
+            await call.finish()
         await self._channel.close()
 
     def _due_times(self) -> Iterator[float]:
@@ -194,10 +201,14 @@ class _Camera:
 class _Call:
     """One call of a stream and the frames that it has not answered yet, with the moments they were due and sent."""
 
-    def __init__(self, stub: perception_pb2_grpc.PerceptionServiceAsyncStub, book: Book) -> None:
+    def __init__(
+        self, stub: perception_pb2_grpc.PerceptionServiceAsyncStub, book: Book, timeout_seconds: float
+    ) -> None:
         self._call = stub.PerceiveStream()
         self._book = book
+        self._timeout_seconds = timeout_seconds
         self._waiting: dict[int, tuple[float, float]] = {}
+        self._end = ("UNKNOWN", "the stream ended without an answer")
         self._receiving = asyncio.create_task(self._receive())
 
     @property
@@ -207,30 +218,39 @@ class _Call:
     async def send(self, request: perception_pb2.PerceiveStreamRequest, due: float) -> None:
         self._waiting[request.sequence] = (due, time.monotonic())
         self._book.in_flight += 1
-        # What ends the call is told to every frame without an answer, this one too.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.write(request)
+        writing = asyncio.ensure_future(self._call.write(request))
+        written, _ = await asyncio.wait((writing,), timeout=self._timeout_seconds)
+        if not written:
+            await self._give_up(f"the gateway took no frame for {self._timeout_seconds:g} s")
+        (failure,) = await asyncio.gather(writing, return_exceptions=True)
+        if failure is not None:
+            await asyncio.wait((self._receiving,), timeout=self._timeout_seconds)
+            await self._give_up(f"the frame cannot be written: {failure}")
+        # What has ended the call is what every frame without an answer is told, this one too.
         if self.is_over:
-            self._fail(*self._end)
+            self._fail()
 
-    async def finish(self, timeout_seconds: float) -> None:
+    async def finish(self) -> None:
         """Waits for the answers to what was sent."""
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             await self._call.done_writing()
-        await asyncio.wait((self._receiving,), timeout=timeout_seconds)
-        self._fail("DEADLINE_EXCEEDED", f"no answer within {timeout_seconds:g} s of the last frame")
-        self._call.cancel()
-        self._receiving.cancel()
-        await asyncio.gather(self._receiving, return_exceptions=True)
+        await asyncio.wait((self._receiving,), timeout=self._timeout_seconds)
+        await self._give_up(f"no answer within {self._timeout_seconds:g} s of the last frame")
+
+    async def _give_up(self, message: str) -> None:
+        if not self.is_over:
+            self._end = ("DEADLINE_EXCEEDED", message)
+            self._call.cancel()
+            await asyncio.wait((self._receiving,))
 
     async def _receive(self) -> None:
-        self._end = ("UNKNOWN", "the stream ended without an answer")
         try:
             async for answer in self._call:
                 self._answered(answer)
         except grpc.aio.AioRpcError as error:
             self._end = (error.code().name, error.details() or "")
-        self._fail(*self._end)
+        finally:
+            self._fail()
 
     def _answered(self, answer: perception_pb2.PerceiveStreamResponse) -> None:
         due, sent = self._waiting.pop(answer.sequence)
@@ -244,9 +264,9 @@ class _Call:
             case _:
                 self._book.error(due, answer.error.code, answer.error.message)
 
-    def _fail(self, code: str, message: str) -> None:
+    def _fail(self) -> None:
         for due, _ in self._waiting.values():
-            self._book.error(due, code, message)
+            self._book.error(due, *self._end)
             self._book.in_flight -= 1
         self._waiting.clear()
 

@@ -13,6 +13,8 @@ from loadtest.result import Result
 
 _PROBE_CLIENTS = 4
 _MOST_DOUBLINGS = 12
+_FEWEST_FRAMES = 10
+"""Of a step; fewer say nothing."""
 
 Measure = Callable[[Plan], Result]
 
@@ -117,11 +119,11 @@ class _Search:
         return not self.steps[-1].broken
 
     def bracket(self, start: float) -> tuple[float | None, float | None]:
-        """A load that holds and one that does not, None where there is none within some doublings or halvings."""
-        load = self._rounded(start)
+        """A load that holds and one that does not; None where doubling or halving finds none."""
+        load = max(self._rounded(start), self._least)
         up = self.holds(load)
         for _ in range(_MOST_DOUBLINGS):
-            following = self._rounded(load * 2 if up else load / 2)
+            following = max(self._rounded(load * 2 if up else load / 2), self._least)
             if following == load:
                 break
             if self.holds(following) != up:
@@ -135,7 +137,11 @@ class _Search:
         return middle if high / low > 1 + precision and low < middle < high else None
 
     def _rounded(self, load: float) -> float:
-        return max(1, round(load)) if self.is_whole else float(f"{load:.3g}")
+        return round(load) if self.is_whole else float(f"{load:.3g}")
+
+    @property
+    def _least(self) -> float:
+        return 1 if self.is_whole else self._rounded(_FEWEST_FRAMES / self._plan.seconds)
 
 
 def _half_of_capacity(plan: Plan, measure: Measure) -> float:

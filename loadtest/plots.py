@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from math import nan
 
 import numpy as np
 from hdrh.histogram import HdrHistogram
@@ -11,9 +12,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from loadtest.knee import Knee
-from loadtest.result import Distribution, Result
+from loadtest.result import Distribution, Result, services_of
 
 Named = tuple[str, Result]
 
@@ -34,7 +36,10 @@ def latency_by_quantile(runs: Sequence[Named]) -> str:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks([_remaining(percent) for percent in _QUANTILES], [f"{percent:g} %" for percent in _QUANTILES])
+    axes.set_xlim(right=max([_remaining(99), *(min(result.latency.count, _remaining(99.99)) for _, result in runs)]))
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("share of the scenes")
     axes.set_ylabel("milliseconds at most")
     dashed = Line2D([], [], linestyle="--", color="grey", label="from when it was sent")
@@ -56,8 +61,8 @@ def timeline(result: Result) -> str:
         counts.plot(seconds, values, color=_colour(colour), label=name, marker=".", markersize=3)
     counts.set_ylabel("frames/s")
     for name, values_ms, colour in (
-        ("p50", [each.p50 * 1000 for each in result.intervals], 0),
-        ("p99", [each.p99 * 1000 for each in result.intervals], 4),
+        ("p50", [each.p50 * 1000 or nan for each in result.intervals], 0),
+        ("p99", [each.p99 * 1000 or nan for each in result.intervals], 4),
     ):
         times.plot(seconds, values_ms, color=_colour(colour), label=name, marker=".", markersize=3)
     times.set_ylabel("latency, ms")
@@ -72,7 +77,7 @@ def timeline(result: Result) -> str:
 
 def stages(result: Result) -> str:
     """The mean time of every stage, for the gateway and each task; what is no stage of its own is in grey."""
-    services = sorted({name.partition(".")[0] for name in result.stages if name.endswith(".total")})
+    services = services_of(result)
     figure = _figure(0.9 + 0.36 * len(services))
     axes = figure.subplots()
     for row, service in enumerate(services):
@@ -81,8 +86,9 @@ def stages(result: Result) -> str:
             if (times := result.stages.get(f"{service}.{stage}")) is not None:
                 axes.barh(row, times.mean * 1000, left=left, color=_colour(number), height=0.6)
                 left += times.mean * 1000
-        whole = result.stages.get(f"{service}.call", result.stages[f"{service}.total"]).mean * 1000
-        axes.barh(row, max(whole - left, 0), left=left, color="0.85", height=0.6)
+        whole = result.stages.get(f"{service}.call") or result.stages.get(f"{service}.total")
+        if whole is not None:
+            axes.barh(row, max(whole.mean * 1000 - left, 0), left=left, color="0.85", height=0.6)
     axes.set_yticks(range(len(services)), services)
     axes.invert_yaxis()
     axes.set_xlabel("mean milliseconds; a task's with the gateway's call of it")
@@ -95,7 +101,7 @@ def stages(result: Result) -> str:
 def cpu_per_scene(runs: Sequence[Named]) -> str:
     """CPU time that each kind of process spends on a scene."""
     watched = [(name, result) for name, result in runs if result.processes and result.answered]
-    kinds = list(dict.fromkeys(use.name for _, result in watched for use in result.processes))
+    kinds = _largest_first({use.name for _, result in watched for use in result.processes}, watched)
     figure = _figure(1.2 + 0.4 * len(watched))
     axes = figure.subplots()
     left = np.zeros(len(watched))
@@ -131,6 +137,8 @@ def knee(found: Knee) -> str:
     if found.load is not None:
         axes.axvline(found.load, color="tab:green", linestyle=":", label="knee")
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(found.unit)
     axes.set_ylabel("latency, ms")
     throughput = axes.twinx()
@@ -158,6 +166,10 @@ def _remaining(percent: float) -> float:
 
 def _cpu_milliseconds(result: Result, kind: str) -> float:
     return sum(use.cpu_seconds for use in result.processes if use.name == kind) / result.answered * 1000
+
+
+def _largest_first(kinds: set[str], runs: Sequence[Named]) -> list[str]:
+    return sorted(kinds, key=lambda kind: -sum(_cpu_milliseconds(result, kind) for _, result in runs))
 
 
 def _colour(number: int) -> str:

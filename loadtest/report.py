@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from loadtest import plots
 from loadtest.knee import Knee
 from loadtest.plan import describe
-from loadtest.result import Result
+from loadtest.result import Result, services_of
 from loadtest.tables import (
     LATENCY_COLUMNS,
     PROCESS_COLUMNS,
@@ -20,7 +20,6 @@ from loadtest.tables import (
     milliseconds,
     outcome_rows,
     process_rows,
-    services_of,
     stage_rows,
 )
 

@@ -9,6 +9,7 @@ from hdrh.histogram import HdrHistogram
 from pydantic import Field
 
 from loadtest.plan import Part, Plan
+from loadtest.tally import Durations
 
 
 class Distribution(Part):
@@ -24,20 +25,20 @@ class Distribution(Part):
     histogram: str = Field(default="", repr=False)
 
     @classmethod
-    def of(cls, times: HdrHistogram, *, keep: bool = False) -> Distribution:
-        """The durations that a histogram of microseconds counted; all 0 where it counted none."""
-        if not times.get_total_count():
+    def of(cls, times: Durations, *, keep: bool = False) -> Distribution:
+        """What was counted; all 0 where nothing was. keep: with the histogram."""
+        if not times.count:
             return cls(count=0, mean=0, p50=0, p90=0, p99=0, p999=0, max=0)
-        p50, p90, p99, p999 = (times.get_value_at_percentile(percentile) / 1e6 for percentile in (50, 90, 99, 99.9))
+        p50, p90, p99, p999 = times.quantiles(50, 90, 99, 99.9)
         return cls(
-            count=times.get_total_count(),
-            mean=times.get_mean_value() / 1e6,
+            count=times.count,
+            mean=times.seconds / times.count,
             p50=p50,
             p90=p90,
             p99=p99,
             p999=p999,
-            max=times.get_max_value() / 1e6,
-            histogram=times.encode().decode("ascii") if keep else "",
+            max=times.histogram.get_max_value() / 1e6,
+            histogram=times.histogram.encode().decode("ascii") if keep else "",
         )
 
     def quantile(self, percent: float) -> float:
@@ -172,3 +173,8 @@ class Result(Part):
         if not self.processes or not self.answered:
             return None
         return sum(process.cpu_seconds for process in self.processes) / self.answered
+
+
+def services_of(result: Result) -> list[str]:
+    """The gateway and the tasks, by the stages that were timed."""
+    return ["gateway", *sorted({name.partition(".")[0] for name in result.stages} - {"gateway", "outside"})]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from time import monotonic
 from typing import Any
 
@@ -18,7 +20,7 @@ from loadtest.client_processes import Clients, LoadError
 from loadtest.plan import Plan
 from loadtest.result import ClientUse, Distribution, Failure, FrameSource, Interval, Machine, ProcessUse, Result, System
 from loadtest.sources import Frames
-from loadtest.tally import LATE_SECONDS, Tally
+from loadtest.tally import LATE_SECONDS, Durations, Tally
 from loadtest.watched import Reading, Watched
 
 _LATE_SHARE = 0.01
@@ -83,11 +85,10 @@ class _Measuring:
         """Until every client process is done."""
         due = self._opens
         closes = self._opens + self._plan.seconds
-        while not self._clients.done:
+        while not self._clients.done or due <= closes:
             for told in self._clients.told(until=due):
                 self._count(told)
-            now = monotonic()
-            if now < due:
+            if (now := monotonic()) < due:
                 continue
             if due <= closes:
                 self._sample(first_or_last=due in (self._opens, closes))
@@ -179,27 +180,31 @@ class _Second:
     """What was told in one second."""
 
     def __init__(self) -> None:
-        self._tally = Tally()
-        self._in_flight = 0
+        self._counts: Counter[str] = Counter()
+        self._latencies: list[dict[str, Any]] = []
 
     def add(self, told: dict[str, Any]) -> None:
-        self._tally.add(told)
-        self._in_flight += told["in_flight"]
+        self._counts.update(
+            due=told["due"],
+            answered=told["answered"],
+            dropped=sum(told["drops"].values()),
+            failed=sum(told["errors"].values()),
+            in_flight=told["in_flight"],
+        )
+        self._latencies.append(told["latency"])
+        self.__dict__.pop("_quantiles", None)
+
+    @cached_property
+    def _quantiles(self) -> tuple[float, float]:
+        latency = Durations()
+        for encoded in self._latencies:
+            latency.add(encoded)
+        p50, p99 = latency.quantiles(50, 99) if latency.count else (0.0, 0.0)
+        return p50, p99
 
     def interval(self, second: int, cpu_cores: float) -> Interval:
-        tally = self._tally
-        latency = Distribution.of(tally.latency)
-        return Interval(
-            second=second,
-            due=tally.due,
-            answered=tally.answered,
-            dropped=tally.drops.total(),
-            failed=tally.errors.total(),
-            p50=latency.p50,
-            p99=latency.p99,
-            in_flight=self._in_flight,
-            cpu_cores=cpu_cores,
-        )
+        p50, p99 = self._quantiles
+        return Interval(second=second, p50=p50, p99=p99, cpu_cores=cpu_cores, **self._counts)
 
 
 def _cores(before: tuple[float, dict[str, Reading]], after: tuple[float, dict[str, Reading]]) -> float:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from loadtest.knee import Knee, Step
 from loadtest.plan import Plan, describe
-from loadtest.result import Distribution, Result
+from loadtest.result import Distribution, Result, services_of
 from loadtest.run import Progress
 
 _STAGES = ("decode", "preprocess", "inference", "postprocess", "fuse", "encode", "total", "call")
@@ -107,11 +107,6 @@ def latency_rows(result: Result) -> list[tuple[str, list[str]]]:
         "lag of the client": result.client.lag,
     }
     return [(name, _quantiles(each)) for name, each in times.items() if each.count]
-
-
-def services_of(result: Result) -> list[str]:
-    """The gateway and the tasks, by the stages that were timed."""
-    return ["gateway", *sorted({name.partition(".")[0] for name in result.stages} - {"gateway", "outside"})]
 
 
 def stage_rows(result: Result) -> list[tuple[str, list[str]]]:

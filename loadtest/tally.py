@@ -11,24 +11,40 @@ LATE_SECONDS = 0.01
 """A frame for which a client process wakes up later than this is late, and that is the client's own doing."""
 
 _HIGHEST_MICROSECONDS = 3_600_000_000
-_DIGITS = 3
 _STAGE_DIGITS = 2
 """Significant digits of a stage's times: there are many stages."""
 
 
-def histogram(digits: int = _DIGITS) -> HdrHistogram:
-    """An empty histogram of microseconds, up to an hour."""
-    return HdrHistogram(1, _HIGHEST_MICROSECONDS, digits)
+class Durations:
+    """Durations up to an hour: their number, their sum, and how they are distributed, to so many significant digits."""
 
+    def __init__(self, digits: int = 3) -> None:
+        self.seconds = 0.0
+        self.histogram = HdrHistogram(1, _HIGHEST_MICROSECONDS, digits)
 
-def record(into: HdrHistogram, seconds: float) -> None:
-    """Counts one duration."""
-    into.record_value(min(max(round(seconds * 1e6), 1), _HIGHEST_MICROSECONDS))
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.histogram.get_total_count())
 
+    def record(self, seconds: float) -> None:
+        """Counts one."""
+        self.seconds += seconds
+        self.histogram.record_value(min(max(round(seconds * 1e6), 1), _HIGHEST_MICROSECONDS))
 
-def merge(into: HdrHistogram, encoded: str) -> None:
-    """Adds what another process counted."""
-    into.decode_and_add(encoded)
+    def quantiles(self, *percents: float) -> list[float]:
+        """The seconds that so many percent do not exceed."""
+        found = self.histogram.get_percentile_to_value_dict(percents)
+        return [found[percent] / 1e6 for percent in percents]
+
+    def encode(self) -> dict[str, Any]:
+        """The durations as JSON can hold them."""
+        return {"seconds": self.seconds, "histogram": self.histogram.encode().decode("ascii")}
+
+    def add(self, encoded: dict[str, Any]) -> None:
+        """Adds others, as `encode` gives them."""
+        self.seconds += encoded["seconds"]
+        self.histogram.decode_and_add(encoded["histogram"])
 
 
 class Tally:
@@ -50,19 +66,19 @@ class Tally:
         self.errors: Counter[str] = Counter()
         self.messages: dict[str, str] = {}
         self.tasks: Counter[str] = Counter()
-        self.latency, self.call, self.lag = histogram(), histogram(), histogram()
-        self.stages: defaultdict[str, HdrHistogram] = defaultdict(lambda: histogram(_STAGE_DIGITS))
+        self.latency, self.call, self.lag = Durations(), Durations(), Durations()
+        self.stages: defaultdict[str, Durations] = defaultdict(lambda: Durations(_STAGE_DIGITS))
 
     def encode(self) -> dict[str, Any]:
         """The tally as JSON can hold it."""
         return {
             **{name: getattr(self, name) for name in self.COUNTS},
-            **{name: _encoded(getattr(self, name)) for name in self.TIMES},
+            **{name: getattr(self, name).encode() for name in self.TIMES},
             "drops": self.drops,
             "errors": self.errors,
             "messages": self.messages,
             "tasks": self.tasks,
-            "stages": {stage: _encoded(times) for stage, times in self.stages.items()},
+            "stages": {stage: times.encode() for stage, times in self.stages.items()},
         }
 
     def add(self, encoded: dict[str, Any]) -> None:
@@ -70,15 +86,10 @@ class Tally:
         for name in self.COUNTS:
             setattr(self, name, getattr(self, name) + encoded[name])
         for name in self.TIMES:
-            merge(getattr(self, name), encoded[name])
+            getattr(self, name).add(encoded[name])
         for stage, times in encoded["stages"].items():
-            merge(self.stages[stage], times)
+            self.stages[stage].add(times)
         self.drops.update(encoded["drops"])
         self.errors.update(encoded["errors"])
         self.messages.update(encoded["messages"])
         self.tasks.update(encoded["tasks"])
-
-
-def _encoded(times: HdrHistogram) -> str:
-    encoded: bytes = times.encode()
-    return encoded.decode("ascii")

@@ -159,7 +159,7 @@ def _cameras(agent: camera_pb2_grpc.CameraServiceStub) -> list[camera_pb2.Camera
     return list(agent.ListCameras(camera_pb2.ListCamerasRequest(), timeout=5).cameras)
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"]])
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"], ["loadtest", "open"]])
 def test_every_command_explains_itself(command: list[str]) -> None:
     status, printed = _run(*command, "--help")
     assert status == 0

@@ -65,7 +65,7 @@ class TestDockerfiles:
     def test_nothing_but_what_is_named_goes_into_a_build(self, path: Path) -> None:
         rules = [line for line in Path(f"{path}.dockerignore").read_text().splitlines() if not line.startswith("#")]
         assert rules[0] == "**"
-        needed = {"clients/python", "models", "protos", "pyproject.toml", "services"}
+        needed = {"clients/python", "loadtest", "models", "protos", "pyproject.toml", "services"}
         assert needed <= {rule[1:] for rule in rules if rule.startswith("!")}
 
 
