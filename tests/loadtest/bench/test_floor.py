@@ -45,7 +45,7 @@ def test_the_floor_runs_every_model(
 ) -> None:
     monkeypatch.setenv("TRITON_ENVIRONMENT", sys.prefix)
 
-    with floor(repository, "onnxruntime", inputs, tmp_path / "log") as worker:
+    with floor(repository, inputs, tmp_path / "log") as worker:
         found = worker.ask({"run": 0.2, "in_flight": in_flight})
         each = worker.ask({"each": 2})
 
@@ -63,7 +63,7 @@ def test_a_runtime_that_is_missing_is_named(
 
     with (
         pytest.raises(WorkerError, match="No module named 'openvino'"),
-        floor(repository, "openvino f32", inputs, tmp_path / "log"),
+        floor(repository, inputs, tmp_path / "log", "openvino f32"),
     ):
         pass
 
