@@ -14,9 +14,11 @@ from perception.v1 import perception_pb2, perception_pb2_grpc
 
 from loadtest.drivers import connect
 
-_UNANSWERED = 2
-"""Frames of a camera on their way: one at work, and one that waits, so that none is ever left out for a newer one."""
 _DEADLINE_SECONDS = 60
+
+
+class StreamFailed(RuntimeError):
+    """A stream did not do what is measured; the message says which and why."""
 
 
 @dataclass
@@ -28,7 +30,6 @@ class _Camera:
     frames: Sequence[perception_pb2.PerceiveRequest]
     sent: int = 0
     answered: int = 0
-    others: int = 0
 
     def __post_init__(self) -> None:
         self._channel = connect(self.address)
@@ -48,19 +49,16 @@ class _Camera:
     async def receive(self) -> None:
         answer: Any = await self._call.read()
         if answer is grpc.aio.EOF:
-            raise EOFError(f"{self.name}: the gateway ended the stream: {await self._call.details()}")
-        if answer.WhichOneof("result") == "scene":
-            self.answered += 1
-        else:
-            self.others += 1
+            raise StreamFailed(f"{self.name}: the gateway ended the stream: {await self._call.details()}")
+        if answer.WhichOneof("result") != "scene":
+            raise StreamFailed(f"{self.name}: frame {answer.sequence} has no scene: {answer.error}{answer.dropped}")
+        self.answered += 1
 
     async def keep_sending(self) -> None:
-        """Frames as fast as answers come, until cancelled."""
-        for _ in range(_UNANSWERED):
-            await self.send()
+        """The next frame as soon as the last one is answered, so that none is superseded; until cancelled."""
         while True:
-            await self.receive()
             await self.send()
+            await self.receive()
 
     async def close(self) -> None:
         self._call.cancel()
@@ -88,7 +86,7 @@ class Cameras:
     async def saturate(self, seconds: float, sample: Callable[[], object] = lambda: None) -> list[int]:
         """Every camera sends as fast as it is answered; the scenes that each got. `sample` is called twice a second.
 
-        Raises `EOFError` where a stream ends, and `RuntimeError` where a frame is answered with anything but a scene.
+        Raises `StreamFailed` where a stream ends, or a frame is answered with anything but a scene.
         """
         before = [camera.answered for camera in self._cameras]
         sending = [asyncio.create_task(camera.keep_sending()) for camera in self._cameras]
@@ -102,8 +100,6 @@ class Cameras:
         for task in sending:
             task.cancel()
         await asyncio.gather(*sending, return_exceptions=True)
-        if others := sum(camera.others for camera in self._cameras):
-            raise RuntimeError(f"{others} frames were answered without a scene")
         return got
 
 

@@ -26,6 +26,7 @@ from services.runtime.model_contract import model_from_config
 from services.runtime.resize import fit
 from services.stack.layout import TASKS, tasks_in, triton_environment
 
+_OPENVINO_PROPERTIES = ("INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT")
 _LIMITS = ImageLimits(2**27, 2**27)
 
 
@@ -84,20 +85,30 @@ def _batches(tensor: Picture, models: Mapping[str, tuple[Model, Any]]) -> Iterat
 
 
 @contextmanager
-def floor(repository: Path, runtime: str, inputs: Path, log: Path) -> Iterator[Worker]:
+def floor(repository: Path, inputs: Path, log: Path, runtime: str = "") -> Iterator[Worker]:
     """The models of a repository in a process of Triton's environment, loaded, warm and waiting.
 
-    runtime: "onnxruntime", "openvino f32" or "openvino bf16". Raises `WorkerError` where it cannot load them.
+    runtime: "onnxruntime", "openvino f32" or "openvino bf16"; where none is named, what each model's configuration asks
+    for. Raises `WorkerError` where it cannot load them.
     """
-    load = {
-        task: {
-            "path": str(repository / task / "1" / (config.default_model_filename or "model.onnx")),
-            "threads": int(config.parameters["intra_op_thread_count"].string_value or 0),
-            "instances": max(1, sum(group.count or 1 for group in config.instance_group)),
-        }
-        for task, (_, config) in models_of(repository).items()
-    }
-    in_order = {task: load[task] for task in TASKS if task in load}
+    models = models_of(repository)
+    load = {task: _to_load(repository / task, models[task][1], runtime) for task in TASKS if task in models}
     with Worker(triton_environment(), "models_alone", log) as worker:
-        worker.ask({"load": in_order, "runtime": runtime, "inputs": str(inputs)})
+        worker.ask({"load": load, "inputs": str(inputs)})
         yield worker
+
+
+def _to_load(folder: Path, config: ModelConfig, runtime: str) -> dict[str, Any]:
+    parameters = {name: value.string_value for name, value in config.parameters.items()}
+    name, _, precision = (runtime or config.backend).partition(" ")
+    if name == "openvino":
+        asked = {name: parameters[name] for name in _OPENVINO_PROPERTIES if name in parameters}
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision} if precision else asked
+    else:
+        options = {"intra_op_num_threads": int(parameters.get("intra_op_thread_count", 0))}
+    return {
+        "path": str(folder / "1" / (config.default_model_filename or "model.onnx")),
+        "runtime": name,
+        "options": options,
+        "instances": max(1, sum(group.count or 1 for group in config.instance_group)),
+    }

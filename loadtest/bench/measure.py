@@ -9,16 +9,34 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
+import grpc
 import typer
+from perception import PerceptionError
 from rich.console import Console
 from rich.markup import escape
+from tritonclient.utils import InferenceServerException
 
+from loadtest.bench.cameras import StreamFailed
 from loadtest.bench.machine import MachineWatch
 from loadtest.bench.parts import PARTS
 from loadtest.bench.result import Findings, Result
 from loadtest.bench.run import Run
 from loadtest.bench.worker import WorkerError
+from loadtest.client_processes import LoadError
+from loadtest.sources import SourceError
 from services.stack.supervisor import StackError
+
+_FAILURES = (
+    StackError,
+    WorkerError,
+    StreamFailed,
+    LoadError,
+    SourceError,
+    PerceptionError,
+    grpc.RpcError,
+    InferenceServerException,
+)
+"""What a system that does not come up, or does not answer, makes a part end with."""
 
 
 def main(
@@ -33,7 +51,7 @@ def main(
     started, clock = datetime.now(UTC), time.monotonic()
     try:
         findings: Findings = import_module(f"loadtest.bench.{part}").measure(Run(quick, port_base, console))
-    except (StackError, WorkerError) as error:
+    except _FAILURES as error:
         console.print(f"[red]{part}: {escape(str(error))}")
         sys.exit(1)
     Result(

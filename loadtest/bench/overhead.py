@@ -5,16 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
-from loadtest.bench.floor import floor, models_of, write_inputs
+from loadtest.bench.floor import floor, write_inputs
 from loadtest.bench.frames import frames_for
 from loadtest.bench.pairs import Measured, Samples
 from loadtest.bench.result import Comparison, Findings, Plot, Table, bars
 from loadtest.bench.run import Run
 from loadtest.bench.system import System, system
-from loadtest.bench.worker import Worker, WorkerError
+from loadtest.bench.worker import WorkerError
 from loadtest.plan import Closed
 from loadtest.result import Result
 from loadtest.sources import Frames
@@ -86,19 +88,18 @@ def _measure_profile(run: Run, profile: str) -> Findings:
         running = stack.enter_context(system(run, profile))
         inputs = folder / "inputs.npz"
         calls = write_inputs(running, frames, inputs)
-        floors, notes = _floors(stack, running, inputs, folder, run)
-        own = next(iter(floors))
+        own = stack.enter_context(floor(running.repository, inputs, folder / "floor.log"))
         path = _Path(run, running, frames)
         seconds = run.pick(6.0, 3.0)
         arms: dict[str, Callable[[], Measured]] = {
             _STACK: path.saturate,
-            _FLOOR: lambda: floors[own].ask({"run": seconds, "in_flight": _IN_FLIGHT}),
-            _SEQUENCE: lambda: floors[own].ask({"run": seconds, "in_flight": 0}),
+            _FLOOR: lambda: own.ask({"run": seconds, "in_flight": _IN_FLIGHT}),
+            _SEQUENCE: lambda: own.ask({"run": seconds, "in_flight": 0}),
         }
         samples = run.interleave(f"{profile}: whole path and floor", arms, run.pick(4, 2))
         alone = path.one_at_a_time()
-        by_model = floors[own].ask({"each": run.pick(3, 1)})
-        runtimes = _compare_runtimes(run, profile, floors, seconds / 2)
+        by_model = own.ask({"each": run.pick(3, 1)})
+        runtimes, notes = _compare_runtimes(run, running, inputs, folder) if profile in PROFILES else ([], [])
     return Findings(
         about="",
         comparisons=(*_ratios(profile, samples), *runtimes),
@@ -138,41 +139,23 @@ class _Path:
         return result
 
 
-def _floors(
-    stack: ExitStack, running: System, inputs: Path, folder: Path, run: Run
-) -> tuple[dict[str, Worker], list[str]]:
-    """The models under every runtime that runs them here, the system's own first, and why the others do not."""
-    backends = {config.backend for _, config in models_of(running.repository).values()}
-    own = "openvino" if backends == {"openvino"} else "onnxruntime"
-    floors, notes = {}, []
-    for runtime in sorted(RUNTIMES, key=lambda name: not name.startswith(own)):
-        try:
-            with run.progress(f"{running.profile}: loading {runtime}", 1) as advance:
-                log = folder / f"{runtime}.log"
-                floors[runtime] = stack.enter_context(floor(running.repository, runtime, inputs, log))
-                advance()
-        except WorkerError as error:
-            if runtime.startswith(own):
-                raise
-            reason = str(error).splitlines()[-1].strip()
-            notes.append(f"`{running.profile}` with {runtime} was not measured: {reason}")
-    return floors, notes
-
-
-def _compare_runtimes(run: Run, profile: str, floors: Mapping[str, Worker], seconds: float) -> list[Comparison]:
-    if len(floors) < 2 or RUNTIMES[0] not in floors:
-        return []
-    arms = {
-        name: lambda worker=worker: worker.ask({"run": seconds, "in_flight": _IN_FLIGHT})
-        for name, worker in floors.items()
-    }
-    samples = run.interleave(f"{profile}: runtimes", arms, run.pick(4, 2))
-    return [
-        comparison
-        for runtime in floors
-        if runtime != RUNTIMES[0]
-        for comparison in _both(profile, samples, runtime, RUNTIMES[0], f"{profile}.{runtime.replace(' ', '_')}")
-    ]
+def _compare_runtimes(run: Run, running: System, inputs: Path, folder: Path) -> tuple[list[Comparison], list[str]]:
+    """The floors of all runtimes that run here against ONNX Runtime's, and why the others do not."""
+    profile, notes = running.profile, []
+    with ExitStack() as stack:
+        arms: dict[str, Callable[[], Measured]] = {}
+        for runtime in RUNTIMES:
+            try:
+                worker = stack.enter_context(floor(running.repository, inputs, folder / f"{runtime}.log", runtime))
+            except WorkerError as error:
+                reason = str(error).splitlines()[-1].strip()
+                notes.append(f"The models of `{profile}` were not measured in {runtime}: {reason}")
+                continue
+            arms[runtime] = partial(worker.ask, {"run": run.pick(3.0, 1.5), "in_flight": _IN_FLIGHT})
+        samples = run.interleave(f"{profile}: runtimes", arms, run.pick(4, 2))
+    first, *others = arms
+    compared = (_both(profile, samples, each, first, f"{profile}.{each.replace(' ', '_')}") for each in others)
+    return list(chain.from_iterable(compared)), notes
 
 
 def _ratios(profile: str, samples: Samples) -> list[Comparison]:

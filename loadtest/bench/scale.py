@@ -105,6 +105,8 @@ def _by_streams(run: Run, running: System, frames: Frames, counts: Sequence[int]
     with run.progress("what the system can do", 1) as advance:
         rate = _SHARE_OF_CAPACITY * running.drive(Closed(clients=_CALLERS), frames, seconds).throughput
         advance()
+    if not rate:
+        raise StackError(f"no frame was answered in {seconds:g} s")
     # So many frames of a stream at once that one camera can bring as many as 64.
     arms = {
         str(count): _arm(running, frames, Streams(cameras=count, rate=rate / count, max_in_flight=8), seconds)

@@ -3,15 +3,14 @@
 Runs in the environment that Triton's models run in, with the same packages, so it imports nothing of the project.
 Reads lines of JSON from standard input and answers each with a line:
 
-{"load": {task: {"path", "threads", "instances"}}, "runtime": …, "inputs": path}
-    loads ONNX files, and from an .npz file the input tensors of every frame, `<task>.<frame>.<call>`; runs each once
+{"load": {task: {"path", "runtime", "options", "instances"}}, "inputs": path}
+    loads ONNX files, and from an .npz file the input tensors of every frame, `<task>.<frame>.<call>`; runs each once.
+    runtime: "onnxruntime", whose options are `intra_op_num_threads`, or "openvino", whose options are its properties
 {"run": seconds, "in_flight": N}
     frames as fast as they go: in_flight 0 runs one model after another; else that many frames are at work at once, each
     with its models side by side, and a model never runs more often at once than it has instances, as in Triton
 {"each": rounds}
     every model by itself on the first frames, for the CPU time of each
-
-runtime: "onnxruntime", or "openvino" with a precision, such as "openvino bf16".
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ LAST = "classification"
 """Looks at what the others found."""
 
 
-def onnxruntime_model(path: str, threads: int, precision: str) -> Callable[[np.ndarray], object]:
+def onnxruntime_model(path: str, asked: dict[str, Any]) -> Callable[[np.ndarray], object]:
     """A function that runs a model; the session's options are those of the services' engine and of Triton's backend."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = asked["intra_op_num_threads"]
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -45,14 +44,11 @@ def onnxruntime_model(path: str, threads: int, precision: str) -> Callable[[np.n
     return lambda tensor: session.run(None, {name: tensor})
 
 
-def openvino_model(path: str, threads: int, precision: str) -> Callable[[np.ndarray], object]:
-    """The same with OpenVINO."""
+def openvino_model(path: str, asked: dict[str, Any]) -> Callable[[np.ndarray], object]:
+    """The same with OpenVINO. A thread has a request of its own."""
     import openvino as ov
 
-    options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-    if threads:
-        options["INFERENCE_NUM_THREADS"] = threads
-    compiled = ov.Core().compile_model(path, "CPU", options)
+    compiled = ov.Core().compile_model(path, "CPU", asked)
     requests = threading.local()
 
     def run(tensor: np.ndarray) -> object:
@@ -66,10 +62,9 @@ def openvino_model(path: str, threads: int, precision: str) -> Callable[[np.ndar
 class Floor:
     """Models and the tensors that they run on."""
 
-    def __init__(self, models: dict[str, Any], runtime: str, inputs: str) -> None:
-        name, _, precision = runtime.partition(" ")
-        load = {"onnxruntime": onnxruntime_model, "openvino": openvino_model}[name]
-        self.models = {task: load(each["path"], each["threads"], precision) for task, each in models.items()}
+    def __init__(self, models: dict[str, Any], inputs: str) -> None:
+        load = {"onnxruntime": onnxruntime_model, "openvino": openvino_model}
+        self.models = {task: load[each["runtime"]](each["path"], each["options"]) for task, each in models.items()}
         self.pools = {task: ThreadPoolExecutor(each["instances"]) for task, each in models.items()}
         self.frames: list[dict[str, Tensors]] = []
         with np.load(inputs) as arrays:
@@ -137,7 +132,7 @@ def main() -> None:
         request = json.loads(line)
         answer: dict[str, Any] = {}
         if "load" in request:
-            floor = Floor(request["load"], request["runtime"], request["inputs"])
+            floor = Floor(request["load"], request["inputs"])
         elif floor is not None and "run" in request:
             answer = floor.run(request["run"], request["in_flight"])
         elif floor is not None:
