@@ -18,18 +18,6 @@ DEFAULT_TIMEOUT_MICROSECONDS = 60_000_000
 PRIORITY_LEVELS = 3
 DEFAULT_PRIORITY_LEVEL = 2
 
-_DYNAMIC_BATCHING = f"""dynamic_batching {{
-  max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS}
-  priority_levels: {PRIORITY_LEVELS}
-  default_priority_level: {DEFAULT_PRIORITY_LEVEL}
-  default_queue_policy {{
-    timeout_action: REJECT
-    default_timeout_microseconds: {DEFAULT_TIMEOUT_MICROSECONDS}
-    allow_timeout_override: true
-    max_queue_size: {MAX_QUEUE_SIZE}
-  }}
-}}"""
-
 
 def config_text(entry: Entry, model: onnx.ModelProto, backend: Backend, digests: dict[str, str]) -> str:
     """Return the configuration of `model`, which `entry` describes, in protobuf's text format.
@@ -51,14 +39,31 @@ def config_text(entry: Entry, model: onnx.ModelProto, backend: Backend, digests:
         # Triton's own openvino backend runs on the CPU alone, and refuses an instance on a GPU.
         "instance_group { count: 1 kind: KIND_CPU }" if backend == "openvino" else "instance_group { count: 1 }",
     ]
-    if batched:
-        blocks.append(_DYNAMIC_BATCHING)
-    blocks.append(_warmup_block(entry, batched))
+    blocks += [_queue_block(max_batch_size), _warmup_block(entry, batched)]
     blocks += [
         f"parameters {{ key: {_quoted(key)} value: {{ string_value: {_quoted(value)} }} }}"
         for key, value in (_parameters(entry) | _backend_parameters(backend, max_batch_size) | digests).items()
     ]
     return "\n".join(blocks) + "\n"
+
+
+def _queue_block(max_batch_size: int) -> str:
+    """Triton's dynamic batcher, which is also the only one of its schedulers whose queue has a bound and deadlines.
+
+    A model without a batch axis has it, too: without it, every request that a caller has given up long ago would be
+    computed, and those that wait would fill the memory.
+    """
+    delay = f"  max_queue_delay_microseconds: {QUEUE_DELAY_MICROSECONDS}\n" if max_batch_size > 1 else ""
+    return f"""dynamic_batching {{
+{delay}  priority_levels: {PRIORITY_LEVELS}
+  default_priority_level: {DEFAULT_PRIORITY_LEVEL}
+  default_queue_policy {{
+    timeout_action: REJECT
+    default_timeout_microseconds: {DEFAULT_TIMEOUT_MICROSECONDS}
+    allow_timeout_override: true
+    max_queue_size: {MAX_QUEUE_SIZE}
+  }}
+}}"""
 
 
 def _max_batch_size(entry: Entry, backend: Backend) -> int:

@@ -41,9 +41,10 @@ def server(start_triton: Callable[..., TritonServer], tmp_path_factory: pytest.T
     repository = write_repository(tmp_path_factory.mktemp("model repository"))
     write_model(repository, "instance_segmentation", "H", "W", name="open_size", batch=False)
     write_model(repository, "detection", name="slow", burden=40, limit=250)
+    write_model(repository, "detection", name="slow_single", batch=False, burden=160)
     bare = write_model(repository, "detection", name="bare")
     (bare / "config.pbtxt").write_text('backend: "onnxruntime"\n')
-    models = [*TASKS, "open_size", "slow", "bare"]
+    models = [*TASKS, "open_size", "slow", "slow_single", "bare"]
     return start_triton(repository, models, tmp_path_factory.mktemp("run directory"))
 
 
@@ -218,6 +219,20 @@ async def test_requests_that_expire_in_the_queue_are_not_computed(server: Triton
     await engine.infer({"image": picture()[None]}, 60.0)
     assert all(isinstance(answer, DeadlineExceeded) for answer in answers)
     assert inferences_of(server, "slow") - before == 8 + 8 + 1
+
+
+async def test_a_model_without_a_batch_axis_has_a_queue_with_a_bound_and_deadlines(
+    server: TritonServer, engine_of: EngineOf
+) -> None:
+    engine, before = engine_of(server, "slow_single"), inferences_of(server, "slow_single")
+    crowd = [engine.infer({"image": picture()}, 0.3) for _ in range(200)]
+    answers = await asyncio.gather(*crowd, return_exceptions=True)
+    failures = [type(answer) for answer in answers if isinstance(answer, BaseException)]
+    assert set(failures) == {DeadlineExceeded, Overloaded}
+    # Those that expired keep their places until the run is over that was under way.
+    await until(engine.ready)
+    # Those that had an answer, the one at work when the others gave up, and the one that found the model ready.
+    assert inferences_of(server, "slow_single") - before <= 200 - len(failures) + 2
 
 
 async def test_the_urgent_overtake_those_who_wait(server: TritonServer, engine_of: EngineOf) -> None:

@@ -210,16 +210,15 @@ def configuration(
         return f"{{ name: {json.dumps(name)} data_type: TYPE_{datatype} dims: [ {dims} ] }}"
 
     outputs = tensors(task, height, width)
-    batching = """
-max_batch_size: 8
-dynamic_batching {
-  max_queue_delay_microseconds: 500
+    batching = f"""max_batch_size: {8 if batch else 0}
+dynamic_batching {{
+  {"max_queue_delay_microseconds: 500" if batch else ""}
   priority_levels: 3
   default_priority_level: 2
-  default_queue_policy {
+  default_queue_policy {{
     timeout_action: REJECT default_timeout_microseconds: 60000000 allow_timeout_override: true max_queue_size: 64
-  }
-}"""
+  }}
+}}"""
     written = "\n".join(
         f"parameters {{ key: {json.dumps(key)} value {{ string_value: {json.dumps(value)} }} }}"
         for key, value in values.items()
@@ -227,7 +226,7 @@ dynamic_batching {
     return f"""name: {json.dumps(name or task)}
 backend: "onnxruntime"
 default_model_filename: "model.onnx"
-{batching if batch else "max_batch_size: 0"}
+{batching}
 input [ {tensor("image", "UINT8", (height, width, 3))} ]
 output [ {", ".join(tensor(key, *value) for key, value in outputs.items())} ]
 instance_group [ {{ count: 1 }} ]

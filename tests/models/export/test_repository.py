@@ -133,7 +133,9 @@ def test_the_resize_rule_stands_in_the_configuration(tmp_path: Path, task: str) 
     config = parsed(path)
     parameters = {key: value.string_value for key, value in config.parameters.items()}
     assert config.max_batch_size == 0
-    assert not config.HasField("dynamic_batching")
+    policy = config.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.allow_timeout_override) == (64, True)
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
     assert parameters["mask_kind"] == "box"
     if task == "letterbox":
         assert parameters["pad_value"] == "7"
