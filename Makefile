@@ -72,6 +72,10 @@ test: environment environment-dev environment-models lint ## Run every check and
 	.venv/bin/pytest $(ONCE_MORE)
 	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
+.PHONY: test-resilience
+test-resilience: environment environment-dev ## Overload the system, kill and stop its processes, let hostile callers in, and print what became of each request (15 minutes)
+	RESILIENCE_SECONDS=$${RESILIENCE_SECONDS:-120} .venv/bin/pytest tests/resilience --capture=no --verbose
+
 .PHONY: test-cluster
 test-cluster: environment environment-dev ## Install, drain, update and scale the chart on a real control plane; builds Kubernetes first (11 minutes)
 	@.venv/bin/python -m deploy.helm.tools

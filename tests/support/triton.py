@@ -102,14 +102,7 @@ class TritonServer:
     def stub_processes(self) -> dict[str, int]:
         """The processes that run the models: the id by the name of the model."""
         assert self._process is not None
-        found = {}
-        for children in Path(f"/proc/{self._process.pid}/task").glob("*/children"):
-            for pid in children.read_text().split():
-                arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-                name = next((name for name in self._models if f"{name}_0_0" in arguments), None)
-                if name is not None:
-                    found[name] = int(pid)
-        return found
+        return stub_processes(self._process.pid, self._models)
 
     def stop(self) -> None:
         """Stops the server as an operator does, with SIGTERM."""
@@ -129,3 +122,15 @@ class TritonServer:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
         self._process = None
+
+
+def stub_processes(server: int, models: Sequence[str]) -> dict[str, int]:
+    """The processes that run models of a server's process: the id by the name of the model."""
+    found = {}
+    for children in Path(f"/proc/{server}/task").glob("*/children"):
+        for pid in children.read_text().split():
+            arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+            name = next((name for name in models if f"{name}_0_0" in arguments), None)
+            if name is not None:
+                found[name] = int(pid)
+    return found
