@@ -56,6 +56,10 @@ test: environment environment-dev environment-models lint ## Run every check and
 	.venv/bin/pytest $(ONCE_MORE)
 	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
+.PHONY: fuzz
+fuzz: environment environment-dev ## Send what nobody would send to every decoder, settings file and RPC; SECONDS=300
+	@.venv/bin/python -m tests.fuzz --seconds $(or $(SECONDS),300)
+
 .PHONY: test-cluster
 test-cluster: environment environment-dev ## Install, drain, update and scale the chart on a real control plane; builds Kubernetes first (11 minutes)
 	@.venv/bin/python -m deploy.helm.tools
