@@ -76,6 +76,14 @@ test: environment environment-dev environment-models lint ## Run every check and
 test-resilience: environment environment-dev ## Overload the system, kill and stop its processes, let hostile callers in, and print what became of each request (15 minutes)
 	RESILIENCE_SECONDS=$${RESILIENCE_SECONDS:-120} .venv/bin/pytest tests/resilience --capture=no --verbose
 
+.PHONY: fuzz
+fuzz: environment environment-dev ## Send what nobody would send to every decoder, settings file and RPC; SECONDS=300
+	@.venv/bin/python -m tests.fuzz --seconds $(or $(SECONDS),300)
+
+.PHONY: soak
+soak: environment environment-dev ## Load the local system for long and fail where memory, descriptors or threads grow; MINUTES=30, pictures in out/soak/
+	@.venv/bin/python -m tests.resilience.soak --minutes $(or $(MINUTES),30) --profile $(PROFILE) --engine $(ENGINE) --port-base $(PORT_BASE)
+
 .PHONY: test-cluster
 test-cluster: environment environment-dev ## Install, drain, update and scale the chart on a real control plane; builds Kubernetes first (11 minutes)
 	@.venv/bin/python -m deploy.helm.tools
