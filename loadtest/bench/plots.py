@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,15 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from loadtest.bench.result import Plot
 
 _COLOURS = ("#3b6ea5", "#d98a3d", "#5a9e6f", "#b05d78", "#7d6bb0", "#8a8a8a", "#c2b04b", "#4fa6b3")
 _WIDTH = 8.0
+_ROOM_OF_A_LABEL = 0.06
+"""Share of an axis."""
 _STYLE: Any = {
     "svg.hashsalt": "perception",
     "svg.fonttype": "path",
@@ -75,6 +80,9 @@ def _label_rows(axes: Axes, plot: Plot) -> None:
     axes.set_xlabel(plot.value_axis)
     if plot.logarithmic:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     if plot.line is not None:
         axes.axvline(plot.line, color="black", linewidth=0.8, linestyle="--")
 
@@ -94,15 +102,30 @@ def _draw_lines(axes: Axes, plot: Plot) -> None:
             capsize=3,
         )
     axes.set_xscale("log", base=2)
-    axes.set_xticks(places, plot.labels)
+    shown = _apart(places)
+    axes.set_xticks([places[index] for index in shown], [plot.labels[index] for index in shown])
     axes.minorticks_off()
     axes.set(xlabel=plot.label_axis, ylabel=plot.value_axis)
-    axes.set_ylim(bottom=None if plot.logarithmic else 0)
     if plot.logarithmic:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
     if plot.line is not None:
         axes.axhline(plot.line, color="black", linewidth=0.8, linestyle="--")
     axes.grid(alpha=0.3)
+
+
+def _apart(places: Sequence[float]) -> list[int]:
+    """Which of some rising places on a logarithmic axis have room for a label."""
+    room = math.log(places[-1] / places[0]) * _ROOM_OF_A_LABEL
+    shown = [0]
+    for index, place in enumerate(places):
+        if math.log(place / places[shown[-1]]) > room:
+            shown.append(index)
+    return shown
 
 
 _ERROR_BARS: Any = {"capsize": 2, "error_kw": {"linewidth": 1}}
