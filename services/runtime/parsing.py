@@ -53,10 +53,12 @@ class _Requests:
     """A stream's requests, parsed as they are asked for."""
 
     def __init__(self, requests: AsyncIterator[bytes], parse: _Parser) -> None:
-        self._requests = aiter(requests)
+        self._requests = requests
         self._parse = parse
 
     def __aiter__(self) -> _Requests:
+        # Not before: gRPC warns of requests that were taken up and never read, as those of a call that is refused.
+        self._requests = aiter(self._requests)
         return self
 
     async def __anext__(self) -> Any:
