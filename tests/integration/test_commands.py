@@ -19,7 +19,6 @@ import pytest
 from perception import PerceptionClient
 from perception.v1 import camera_pb2, camera_pb2_grpc
 
-from loadtest.watched import stack_of
 from services.stack.layout import PROJECT, Ports
 from services.stack.supervisor import require_free
 from tests.support.service import eventually
@@ -144,8 +143,6 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
             agent = camera_pb2_grpc.CameraServiceStub(channel)
             eventually(lambda: all(camera.perceived for camera in _cameras(agent)), seconds=60)
             assert {camera.name for camera in _cameras(agent)} == {"street", "line"}
-        # Load tests find the processes whose CPU and memory they watch.
-        assert len(stack_of(f"127.0.0.1:{port_base}")) == 1
         status, printed = _run("up", "--detach", *base)
         assert status == 1
         assert "already" in printed
@@ -156,16 +153,13 @@ def test_up_leaves_a_stack_running_and_down_stops_it(port_base: int, pictures: P
         status, printed = _run("down", *base)
     assert (status, "stopped" in printed) == (0, True), printed
     assert "no stack runs" in _run("down", *base)[1]
-    assert stack_of(f"127.0.0.1:{port_base}") == []
 
 
 def _cameras(agent: camera_pb2_grpc.CameraServiceStub) -> list[camera_pb2.CameraStatus]:
     return list(agent.ListCameras(camera_pb2.ListCamerasRequest(), timeout=5).cameras)
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"], ["loadtest", "open"]]
-)
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["run"], ["models"], ["models", "build"], ["loadtest", "open"]])
 def test_every_command_explains_itself(command: list[str]) -> None:
     status, printed = _run(*command, "--help")
     assert status == 0
