@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from loadtest.knee import Knee
 from loadtest.result import Distribution, Result, services_of
@@ -34,14 +34,11 @@ def latency_by_quantile(runs: Sequence[Named]) -> str:
             if times.count:
                 axes.plot(*_quantile_curve(times), style, color=_colour(number), label=name if style == "-" else None)
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xticks([_remaining(percent) for percent in _QUANTILES], [f"{percent:g} %" for percent in _QUANTILES])
     axes.set_xlim(right=max([_remaining(99), *(min(result.latency.count, _remaining(99.99)) for _, result in runs)]))
+    _milliseconds(axes)
     axes.minorticks_off()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("share of the scenes")
-    axes.set_ylabel("milliseconds at most")
+    axes.set_xlabel("share of the scenes that take no longer")
     dashed = Line2D([], [], linestyle="--", color="grey", label="from when it was sent")
     axes.legend(handles=[*axes.get_legend_handles_labels()[0], dashed], frameon=False, fontsize=8)
     return _svg(figure)
@@ -136,11 +133,8 @@ def knee(found: Knee) -> str:
     axes.axhline(objective.seconds * 1000, color="tab:red", linestyle=":", label="objective")
     if found.load is not None:
         axes.axvline(found.load, color="tab:green", linestyle=":", label="knee")
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter("{x:g}")
+    _milliseconds(axes)
     axes.set_xlabel(found.unit)
-    axes.set_ylabel("latency, ms")
     throughput = axes.twinx()
     throughput.plot(loads, [step.result.throughput for step in steps], color="0.6", linestyle="--", label="scenes/s")
     throughput.set_ylim(bottom=0)
@@ -170,6 +164,14 @@ def _cpu_milliseconds(result: Result, kind: str) -> float:
 
 def _largest_first(kinds: set[str], runs: Sequence[Named]) -> list[str]:
     return sorted(kinds, key=lambda kind: -sum(_cpu_milliseconds(result, kind) for _, result in runs))
+
+
+def _milliseconds(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("latency, ms")
 
 
 def _colour(number: int) -> str:

