@@ -16,9 +16,9 @@ _HEAD = """\
 
 Made by `make bench`; do not edit. `make bench ONLY="fusion codecs" QUICK=1` measures some parts, and in fewer rounds.
 
-Every figure is a ratio of medians of two arms that ran in turn, A B A B …, in one run on one machine, so that whatever
-else happened there met both. The spread beside it is where nine of ten resamplings of the rounds put the ratio. The
-medians themselves are shown to be able to follow; they hold for that machine and that moment alone.
+Every comparison is a ratio of medians of two arms that ran in turn, A B A B …, in one run on one machine, so that
+whatever else happened there met both. The spread beside it is where nine of ten resamplings of the rounds put the
+ratio. The medians themselves are shown to be able to follow; they hold for that machine and that moment alone.
 """
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,13 @@ def model_input(picture: Picture, model: Model) -> NDArray[np.uint8]:
     return tensor[None] if model.max_batch_size else tensor
 
 
-def write_inputs(system: System, frames: Frames, path: Path) -> dict[str, float]:
+def write_inputs(
+    system: System, frames: Frames, path: Path, on_frame: Callable[[], object] = lambda: None
+) -> dict[str, float]:
     """Asks the running system for every frame, and writes the input tensors of every model that it ran for it.
 
-    So the floor classifies the same regions. Returns how many calls each model has for a frame, on average.
+    So the floor classifies the same regions. `on_frame` hears of every frame that is done. Returns how many calls each
+    model has for a frame, on average.
     """
     models = models_of(system.repository)
     arrays: dict[str, Any] = {}
@@ -70,6 +73,7 @@ def write_inputs(system: System, frames: Frames, path: Path) -> dict[str, float]
                 boxes = [convert.box_to_message(region.box) for region in regions]
                 for call, tensor in enumerate(_batches(to_tensor(picture, boxes, models["classification"][0]), models)):
                     arrays[f"classification.{number}.{call}"] = tensor
+            on_frame()
     np.savez(path, **arrays)
     return {task: sum(key.startswith(task) for key in arrays) / len(frames.paths) for task in models}
 

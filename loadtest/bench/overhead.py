@@ -60,6 +60,8 @@ def measure(run: Run) -> Findings:
         plots += found.plots
         values |= found.values
         notes += found.notes
+    if not comparisons:
+        raise StackError(" ".join(notes))
     ratios = bars(
         "overhead",
         "By the floor's",
@@ -87,8 +89,11 @@ def _measure_profile(run: Run, profile: str) -> Findings:
         frames = stack.enter_context(frames_for(profile))
         running = stack.enter_context(system(run, profile))
         inputs = folder / "inputs.npz"
-        calls = write_inputs(running, frames, inputs)
-        own = stack.enter_context(floor(running.repository, inputs, folder / "floor.log"))
+        with run.progress(f"{profile}: the models' inputs", len(frames.paths)) as advance:
+            calls = write_inputs(running, frames, inputs, advance)
+        with run.progress(f"{profile}: loading the floor", 1) as advance:
+            own = stack.enter_context(floor(running.repository, inputs, folder / "floor.log"))
+            advance()
         path = _Path(run, running, frames)
         seconds = run.pick(6.0, 3.0)
         arms: dict[str, Callable[[], Measured]] = {
@@ -144,14 +149,15 @@ def _compare_runtimes(run: Run, running: System, inputs: Path, folder: Path) -> 
     profile, notes = running.profile, []
     with ExitStack() as stack:
         arms: dict[str, Callable[[], Measured]] = {}
-        for runtime in RUNTIMES:
-            try:
-                worker = stack.enter_context(floor(running.repository, inputs, folder / f"{runtime}.log", runtime))
-            except WorkerError as error:
-                reason = str(error).splitlines()[-1].strip()
-                notes.append(f"The models of `{profile}` were not measured in {runtime}: {reason}")
-                continue
-            arms[runtime] = partial(worker.ask, {"run": run.pick(3.0, 1.5), "in_flight": _IN_FLIGHT})
+        with run.progress(f"{profile}: loading the runtimes", len(RUNTIMES)) as advance:
+            for runtime in RUNTIMES:
+                try:
+                    worker = stack.enter_context(floor(running.repository, inputs, folder / f"{runtime}.log", runtime))
+                    arms[runtime] = partial(worker.ask, {"run": run.pick(3.0, 1.5), "in_flight": _IN_FLIGHT})
+                except WorkerError as error:
+                    reason = str(error).splitlines()[-1].strip()
+                    notes.append(f"The models of `{profile}` were not measured in {runtime}: {reason}")
+                advance()
         samples = run.interleave(f"{profile}: runtimes", arms, run.pick(4, 2))
     first, *others = arms
     compared = (_both(profile, samples, each, first, f"{profile}.{each.replace(' ', '_')}") for each in others)
