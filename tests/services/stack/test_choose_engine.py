@@ -39,5 +39,5 @@ def test_triton_that_was_asked_for_and_does_not_run(
     console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRITON_ENVIRONMENT", str(tmp_path))
-    with pytest.raises(StackError, match="ENGINE=triton: .* holds no Python environment with nvidia-pytriton"):
+    with pytest.raises(StackError, match=r"ENGINE=triton: .* holds no Python environment with nvidia-pytriton"):
         choose_engine(StackOptions("demo", "triton", 50050), console)
