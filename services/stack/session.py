@@ -85,12 +85,7 @@ def running(options: StackOptions, console: Console, *, watched: bool = False) -
     """
     ports = Ports(options.port_base)
     require_free(ports.all())
-    engine = _choose_engine(options.engine, console)
-    if engine == "onnxruntime" and options.backend != "onnxruntime":
-        console.print(
-            f"[yellow]profile {options.profile} asks for Triton's backend {options.backend}; without Triton the "
-            "services run its models with ONNX Runtime, in float32."
-        )
+    engine = choose_engine(options, console)
     build_models(options)
     verify_models(options.repository)
     specs = processes(options.repository, options.taxonomy, engine, ports, options.run_directory)
@@ -164,15 +159,23 @@ def quality(truth: Path, output: Path) -> dict[str, Any]:
     return answer
 
 
-def _choose_engine(engine: Engine, console: Console) -> EngineKind:
-    if engine == "onnxruntime":
-        return "onnxruntime"
-    usable, reason = triton_runs_here(triton_environment())
-    if usable:
-        return "triton"
-    if engine == "triton":
-        raise StackError(f"ENGINE=triton: {reason}")
-    console.print(f"[yellow]Triton does not run here ({reason}); the services run the models themselves.")
+def choose_engine(options: StackOptions, console: Console) -> EngineKind:
+    """Where the models run; says so where that is not what was asked for or what the profile names.
+
+    Raises `StackError` where Triton is asked for and does not run here.
+    """
+    if options.engine != "onnxruntime":
+        usable, reason = triton_runs_here(triton_environment())
+        if usable:
+            return "triton"
+        if options.engine == "triton":
+            raise StackError(f"ENGINE=triton: {reason}")
+        console.print(f"[yellow]Triton does not run here ({reason}); the services run the models themselves.")
+    if options.backend != "onnxruntime":
+        console.print(
+            f"[yellow]Profile {options.profile} is made for Triton's backend {options.backend}; "
+            "the services run its models with ONNX Runtime instead, in float32."
+        )
     return "onnxruntime"
 
 

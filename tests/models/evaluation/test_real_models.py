@@ -6,11 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 import typer
-from onnx import numpy_helper
 from typer.testing import CliRunner
 
 from models.catalog.schema import load_entry
@@ -22,6 +19,7 @@ from models.evaluation.report import write_report
 from models.evaluation.run import run_plan
 from models.export.repository import write_model
 from models.export.weights import resolve_weights
+from tests.support.damage import damage_weights
 from tests.support.stack import Stack
 
 # pycocotools' decoder does not speak all of numpy 2 yet.
@@ -42,20 +40,8 @@ def repositories(perception_data: Path, tmp_path_factory: pytest.TempPathFactory
         entry = load_entry(name)
         write_model(entry, resolve_weights(entry.source), folder / name / entry.task)
         shutil.copytree(folder / name, folder / f"damaged_{name}")
-        _damage(folder / f"damaged_{name}" / entry.task / "1" / "model.onnx")
+        damage_weights(folder / f"damaged_{name}" / entry.task / "1" / "model.onnx")
     return folder
-
-
-def _damage(path: Path) -> None:
-    """Add noise to every kernel, as strong as a quarter of the kernel's own spread."""
-    rng = np.random.default_rng(0)
-    model = onnx.load(path)
-    for tensor in model.graph.initializer:
-        weights = numpy_helper.to_array(tensor)
-        if weights.ndim == 4 and weights.dtype.kind == "f":
-            noise = rng.standard_normal(weights.shape) * weights.std() / 4
-            tensor.CopyFrom(numpy_helper.from_array((weights + noise).astype(weights.dtype), tensor.name))
-    onnx.save(model, path)
 
 
 def running(repository: Path, taxonomy: str, folder: Path) -> Stack:
