@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception import codecs, convert, masks
+from perception import codecs, convert
 from perception.types import ClassMap, Panoptic, Segment
 from perception.v1 import (
     detection_pb2,
@@ -74,10 +74,8 @@ def instances(
 
 
 def _rle(instance: instance_segmentation_pb2.Instance, height: int, width: int) -> geometry_pb2.RleMask:
-    crop, x, y = masks.paste(
-        convert.box_mask_from_message(instance.box_mask), convert.box_from_message(instance.box), height, width
-    )
-    return geometry_pb2.RleMask(height=height, width=width, counts=codecs.encode_rle(crop, x, y, height, width))
+    mask, box = convert.box_mask_from_message(instance.box_mask), convert.box_from_message(instance.box)
+    return geometry_pb2.RleMask(height=height, width=width, counts=codecs.encode_box_mask(mask, box, height, width))
 
 
 def class_map(

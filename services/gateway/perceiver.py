@@ -23,11 +23,11 @@ from perception.v1 import (
 
 from services.gateway import answer
 from services.gateway.attributes import labels_needed, regions_to_classify, with_attributes
-from services.gateway.fusion import FusionOptions, fuse
+from services.gateway.canvas import FusionOptions
 from services.gateway.settings import GatewaySettings
 from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, skipped
 from services.gateway.taxonomy import Taxonomy
-from services.gateway.unexplained import instances_from_detections
+from services.gateway.unexplained import fuse_all
 from services.runtime import images, logs, metrics, tracing
 from services.runtime.engines import Priority
 from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, Overloaded, ServiceError
@@ -154,17 +154,16 @@ class Perceiver:
     ) -> tuple[Panoptic, ClassMap]:
         """The scene, and the class map whose grid it is on."""
         detections, instances, class_map = _domain(outcomes, image_size)
-        options = FusionOptions(score_threshold=threshold, max_segments=self._settings.max_segments)
-        instances = instances_from_detections(
+        panoptic = fuse_all(
             detections,
             instances,
             class_map,
             self._taxonomy,
             image_size,
-            options,
+            FusionOptions(score_threshold=threshold, max_segments=self._settings.max_segments),
             guess_shapes=outcomes[task_pb2.TASK_INSTANCE_SEGMENTATION].answer is None,
         )
-        return fuse(instances, class_map, self._taxonomy, image_size, options), class_map
+        return panoptic, class_map
 
     async def _classify(self, frame: _Frame, panoptic: Panoptic) -> tuple[Panoptic, Outcome[Any]]:
         """Attributes for the segments that the taxonomy wants described, in one call for all of them."""

@@ -1,21 +1,26 @@
-"""Detections that no instance mask explains become instances, so that the scene degrades and does not fail.
+"""Detections that no instance mask explains become things, so that the scene degrades and does not fail.
 
 This is what stands in for instance segmentation when it is late, down, or missed an object.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from operator import attrgetter
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from perception.types import ClassMap, Detections, Instances
+from perception.types import ClassMap, Detections, Instances, Panoptic
 
-from services.gateway.fusion import FREE, Canvas, FusionOptions, order_of_claims
+from services.gateway.canvas import TAKEN, Canvas, Claim, FusionOptions
+from services.gateway.fusion import Claimant, Thing, fuse_things, order_of_claims, things_of
 from services.gateway.taxonomy import Taxonomy
 
 _ELLIPSE_CELLS = 64
 
 
-def instances_from_detections(
+def fuse_all(
     detections: Detections,
     instances: Instances,
     class_map: ClassMap,
@@ -24,8 +29,8 @@ def instances_from_detections(
     options: FusionOptions | None = None,
     *,
     guess_shapes: bool = True,
-) -> Instances:
-    """The instances and, among them, one more for every detection that none of them explains; best score first.
+) -> Panoptic:
+    """`fuse` of the instances and, among them, one more thing for every detection that none of them explains.
 
     Arguments as in `fuse`. An instance explains a detection when both pass the score threshold, the taxonomy gives them
     the same category and their boxes' IoU reaches `detection_iou_threshold`. The mask of an unexplained detection is
@@ -33,43 +38,46 @@ def instances_from_detections(
     the ellipse inscribed in the box: objects rarely fill the corners of their boxes. `guess_shapes` says whether such a
     guess is wanted: where an instance model looked and saw nothing, it is wrong more often than right. Pixels that an
     instance or a better detection claims are left out of the mask, and a detection of which too little remains
-    (`overlap_threshold`) adds nothing. New instances keep the detection's score, label and class id; their boxes are
-    cut to the map's pixels.
+    (`overlap_threshold`) adds nothing.
 
     Raises `ValueError` for a class map or a picture without pixels.
     """
-    options = options or FusionOptions()
-    claimants = order_of_claims(instances, taxonomy, options)
-    candidates = [
-        (index, category_id)
-        for index, category_id in order_of_claims(detections, taxonomy, options)
-        if not _explained(
-            detections.boxes[index],
-            instances.boxes[[claimant for claimant, category in claimants if category == category_id]],
-            options.detection_iou_threshold,
-        )
+    canvas = Canvas(class_map, taxonomy, image_size, options or FusionOptions())
+    claimants = order_of_claims(instances, taxonomy, canvas.options)
+    things = things_of(canvas, instances, claimants)
+    unexplained = [
+        claimant
+        for claimant in order_of_claims(detections, taxonomy, canvas.options)
+        if (guess_shapes or claimant.category_id in canvas.known)
+        and not _is_explained(claimant, detections, instances, claimants, canvas.options.detection_iou_threshold)
     ]
-    if not candidates:
-        return instances
-    canvas = Canvas(class_map, taxonomy, image_size, options)
-    if not guess_shapes:
-        candidates = [(index, category_id) for index, category_id in candidates if category_id in canvas.known]
-    for index, category_id in claimants:
-        canvas.claim(category_id, instances.masks[index], instances.boxes[index])
-    found, boxes, masks = [], [], []
-    for index, category_id in candidates:
-        mask, box = _mask(canvas, category_id, detections.boxes[index])
-        claim = canvas.claim(category_id, mask, box)
+    if unexplained:
+        for thing in things:
+            canvas.claim(thing.alone)
+        things += _things_of_detections(canvas, detections, unexplained)
+        things.sort(key=attrgetter("rank"))
+        canvas.clear()
+    return fuse_things(canvas, things)
+
+
+def _things_of_detections(canvas: Canvas, detections: Detections, claimants: Sequence[Claimant]) -> Iterator[Thing]:
+    """Those of the detections that find enough free pixels, with these pixels."""
+    for claimant in claimants:
+        claim = canvas.claim(_alone(canvas, claimant.category_id, detections.boxes[claimant.index]))
         if claim is not None:
-            rows, columns = claim.pixels.shape
-            found.append(index)
-            masks.append(claim.pixels)
-            boxes.append(np.array([claim.left, claim.top, claim.left + columns, claim.top + rows]) / canvas.scale)
-    return _merge(instances, detections, found, boxes, masks)
+            yield Thing(claimant.rank, claimant.category_id, float(detections.scores[claimant.index]), claim)
 
 
-def _explained(box: NDArray[np.float32], by: NDArray[np.float32], iou_threshold: float) -> bool:
-    """Whether one of some boxes, float32 [N, 4], overlaps a box enough."""
+def _is_explained(
+    detection: Claimant,
+    detections: Detections,
+    instances: Instances,
+    claimants: Sequence[Claimant],
+    iou_threshold: float,
+) -> bool:
+    """Whether the box of an instance of its category overlaps the detection's enough."""
+    box = detections.boxes[detection.index]
+    by = instances.boxes[[claimant.index for claimant in claimants if claimant.category_id == detection.category_id]]
     corners = np.concatenate([np.maximum(box[:2], by[:, :2]), np.minimum(box[2:], by[:, 2:])], axis=1)
     intersection = _area(corners)
     union = _area(box[None]) + _area(by) - intersection
@@ -81,41 +89,20 @@ def _area(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(sides[:, 0] * sides[:, 1])
 
 
-def _mask(canvas: Canvas, category_id: int, box: NDArray[np.float32]) -> tuple[NDArray[np.uint8], NDArray[np.floating]]:
-    """A box-relative mask for a detection, and the box that it covers, in picture pixels."""
+def _alone(canvas: Canvas, category_id: int, box: NDArray[np.float32]) -> Claim:
+    """The pixels that a detection would take if it were alone."""
     if category_id not in canvas.known:
-        return _ellipse(), box
-    # The pixels whose centres lie in the box, so that the mask has one cell a pixel.
+        return next(canvas.draw([_ellipse()], box[None], [category_id]))
+    # The pixels whose centres lie in the box.
     edges = np.ceil(box * canvas.scale - 0.5).clip(0, [canvas.width, canvas.height] * 2)
     left, top, right, bottom = edges.astype(int).tolist()
     if left >= right or top >= bottom:
-        return np.zeros((1, 1), np.uint8), box
+        return Claim(np.zeros((0, 0), np.uint8), left, top, 0)
     inside = canvas.categories[top:bottom, left:right] == category_id
-    return inside.astype(np.uint8) * np.uint8(FREE), edges / canvas.scale
+    pixels = inside.astype(np.uint8) * np.uint8(TAKEN)
+    return Claim(pixels, left, top, cv2.countNonZero(pixels))
 
 
 def _ellipse() -> NDArray[np.uint8]:
     offsets = (np.arange(_ELLIPSE_CELLS) + 0.5) / _ELLIPSE_CELLS - 0.5
-    return np.where(offsets**2 + offsets[:, None] ** 2 <= 0.25, FREE, 0).astype(np.uint8)
-
-
-def _merge(
-    instances: Instances,
-    detections: Detections,
-    found: list[int],
-    boxes: list[NDArray[np.float64]],
-    masks: list[NDArray[np.uint8]],
-) -> Instances:
-    scores = np.concatenate([instances.scores, detections.scores[found]])
-    order = np.argsort(-scores, kind="stable")
-    all_boxes = np.concatenate([instances.boxes, np.asarray(boxes, np.float32).reshape(-1, 4)])
-    class_ids = np.concatenate([instances.class_ids, detections.class_ids[found]])
-    labels = instances.labels + tuple(detections.labels[index] for index in found)
-    all_masks = instances.masks + tuple(masks)
-    return Instances(
-        boxes=all_boxes[order],
-        scores=scores[order],
-        class_ids=class_ids[order],
-        labels=tuple(labels[index] for index in order),
-        masks=tuple(all_masks[index] for index in order),
-    )
+    return np.where(offsets**2 + offsets[:, None] ** 2 <= 0.25, TAKEN, 0).astype(np.uint8)

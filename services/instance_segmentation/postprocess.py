@@ -47,5 +47,5 @@ def _rle(
     mask: NDArray[np.uint8], whole_box: NDArray[np.float32], picture_size: tuple[int, int]
 ) -> geometry_pb2.RleMask:
     height, width = picture_size
-    crop, x, y = masks.paste(mask, whole_box, height, width)
-    return geometry_pb2.RleMask(height=height, width=width, counts=codecs.encode_rle(crop, x, y, height, width))
+    counts = codecs.encode_box_mask(mask, whole_box, height, width)
+    return geometry_pb2.RleMask(height=height, width=width, counts=counts)

@@ -1,8 +1,13 @@
-"""Box-relative masks: resampling them onto a grid of pixels."""
+"""Box-relative masks: resampling them onto a grid of pixels.
+
+A mask is interpolated by two matrix products, its rows' weights x its cells x its columns' weights, which costs a small
+part of what looking up four cells for every pixel does.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 HALF = 127
 """A cell belongs to the object where its probability times 255 is above this."""
 
-_LONGEST_SIDE = 32_000
-"""OpenCV's remap takes no longer sides than 32766."""
+_AT_ONCE = 32
+"""Masks whose weights are worked out together."""
+
+Pasted = tuple[NDArray[np.uint8], int, int]
+"""Probabilities times 255, uint8 [rows, columns], and the column and row of the top left pixel on the grid."""
 
 
 def paste(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> tuple[NDArray[np.bool_], int, int]:
@@ -27,19 +35,77 @@ def paste(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> t
     return probability > HALF, x, y
 
 
-def paste_probability(
-    mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int
-) -> tuple[NDArray[np.uint8], int, int]:
+def paste_probability(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> Pasted:
     """As `paste`, before the decision: uint8 [rows, columns], probability times 255, 0 outside the box."""
-    x_min, y_min, x_max, y_max = (float(edge) for edge in np.asarray(box, np.float64))
+    return next(paste_each([mask], np.asarray(box, np.float64)[None], height, width))
+
+
+def paste_each(
+    masks: Sequence[NDArray[np.uint8]], boxes: NDArray[np.floating], height: int, width: int
+) -> Iterator[Pasted]:
+    """`paste_probability` of every mask, boxes [N, 4]; what is alike for all of them is worked out together."""
+    for first in range(0, len(masks), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        yield from _paste_some(masks[some], np.asarray(boxes[some], np.float64), height, width)
+
+
+def _paste_some(
+    masks: Sequence[NDArray[np.uint8]], boxes: NDArray[np.float64], height: int, width: int
+) -> Iterator[Pasted]:
     # The pixels whose centres lie inside the box: first centre at or after the edge, last centre before the other edge.
-    left, right = _span(x_min, x_max, width)
-    top, bottom = _span(y_min, y_max, height)
+    spans = np.ceil(np.clip(boxes - 0.5, 0, [width, height] * 2)).astype(np.int64)
+    # What holds along x for every mask, then what holds along y.
+    low, high = boxes[:, :2].T.ravel(), boxes[:, 2:].T.ravel()
+    first, after = spans[:, :2].T.ravel(), spans[:, 2:].T.ravel()
+    cells = np.array([mask.shape[1] for mask in masks] + [mask.shape[0] for mask in masks])
+    pixels = np.maximum(after - first, 0)
+    ends = np.cumsum(pixels)
+    # Pixel centres as indices of cell centres, of the cells between the box's edges.
+    centres = np.arange(ends[-1]) + np.repeat(first - (ends - pixels) + 0.5 - low, pixels)
+    sizes = np.repeat(high - low, pixels)
+    weights = _weights(centres * (np.repeat(cells, pixels) / sizes) - 0.5, np.repeat(cells, pixels))
+    each = [weights[end - count : end, :n] for end, count, n in zip(ends, pixels, cells, strict=True)]
+    for mask, columns, rows, (left, top) in zip(
+        masks, each[: len(masks)], each[len(masks) :], spans[:, :2].tolist(), strict=True
+    ):
+        if columns.size and rows.size:
+            yield _product(rows, mask, columns), left, top
+        else:
+            yield np.zeros((0, 0), np.uint8), left, top
+
+
+def column_runs(
+    mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the runs of the pixels that `paste` would draw start and end, without drawing them.
+
+    Both are places in the whole grid, column after column: column * height + row. Runs do not leave their column, and
+    none is empty. Along a column the probability is linear between two cells, so each pair of them is asked once where
+    it passes one half; pixels at which it is one half up to rounding may be decided otherwise than by `paste`.
+    """
+    x_min, y_min, x_max, y_max = (float(edge) for edge in np.asarray(box, np.float64))
+    left, right = (math.ceil(min(max(edge - 0.5, 0), width)) for edge in (x_min, x_max))
+    top, bottom = (math.ceil(min(max(edge - 0.5, 0), height)) for edge in (y_min, y_max))
     if right <= left or bottom <= top:
-        return np.zeros((0, 0), np.uint8), left, top
-    columns = _cells(left, right, x_min, x_max, mask.shape[1])
-    rows = _cells(top, bottom, y_min, y_max, mask.shape[0])
-    return _sample(mask, rows, columns), left, top
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, columns = mask.shape
+    places = (np.arange(left, right) + 0.5 - x_min) * (columns / (x_max - x_min)) - 0.5
+    across = _weights(places, columns) @ mask.T.astype(np.float32)
+    # Framed by background, so that the number of edges is even; edge n lies before cell n.
+    inside = np.zeros((right - left, rows + 2), np.bool_)
+    np.greater_equal(across, HALF + 0.5, out=inside[:, 1:-1])
+    column, edge = np.nonzero(inside[:, 1:] != inside[:, :-1])
+    before, after = np.maximum(edge - 1, 0), np.minimum(edge, rows - 1)
+    value = across[column, before]
+    step = across[column, after] - value
+    crossing = before + 0.5 + (HALF + 0.5 - value) / np.where(step == 0, np.inf, step)
+    row = crossing * ((y_max - y_min) / rows) + y_min - 0.5
+    row = np.where(inside[column, edge + 1], np.ceil(row), np.floor(row) + 1)
+    row = np.where(edge == 0, top, np.where(edge == rows, bottom, np.clip(row, top, bottom)))
+    ends = (column + left) * height + row.astype(np.int64)
+    starts, ends = ends[::2], ends[1::2]
+    some = starts < ends
+    return starts[some], ends[some]
 
 
 def relative_to(mask: NDArray[np.uint8], box: ArrayLike, part: ArrayLike) -> NDArray[np.uint8]:
@@ -47,38 +113,25 @@ def relative_to(mask: NDArray[np.uint8], box: ArrayLike, part: ArrayLike) -> NDA
     x_min, y_min, x_max, y_max = (float(edge) for edge in np.asarray(box, np.float64))
     left, top, right, bottom = (float(edge) for edge in np.asarray(part, np.float64))
     height, width = mask.shape
-    columns = left + (np.arange(width) + 0.5) * (right - left) / width
-    rows = top + (np.arange(height) + 0.5) * (bottom - top) / height
-    return _sample(mask, _to_cells(rows, y_min, y_max, height), _to_cells(columns, x_min, x_max, width))
+    columns = (left + (np.arange(width) + 0.5) * (right - left) / width - x_min) * (width / (x_max - x_min)) - 0.5
+    rows = (top + (np.arange(height) + 0.5) * (bottom - top) / height - y_min) * (height / (y_max - y_min)) - 0.5
+    return _product(_weights(rows, height), mask, _weights(columns, width))
 
 
-def _sample(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The mask at every pair of these places, in cells: uint8 [rows, columns]."""
-    sampled = np.empty((len(rows), len(columns)), np.uint8)
-    for top in range(0, len(rows), _LONGEST_SIDE):
-        for left in range(0, len(columns), _LONGEST_SIDE):
-            tile = slice(top, top + _LONGEST_SIDE), slice(left, left + _LONGEST_SIDE)
-            sampled[tile] = _sample_tile(mask, rows[tile[0]], columns[tile[1]])
-    return sampled
+def _weights(places: NDArray[np.float64], cells: int | NDArray[np.int64]) -> NDArray[np.float32]:
+    """How much each cell counts at each place along an axis: linear between the centres of cells.
+
+    places: [N], as indices of cell centres. cells: how many there are, [N] or the same everywhere. Returns float32
+    [N, most cells].
+    """
+    # Beyond the centre of a border cell that cell alone counts.
+    within = np.clip(places, 0, np.subtract(cells, 1)).astype(np.float32)
+    weights = within[:, None] - np.arange(np.max(cells, initial=0), dtype=np.float32)
+    np.abs(weights, out=weights)
+    np.subtract(1, weights, out=weights)
+    return np.asarray(np.maximum(weights, 0, out=weights))
 
 
-def _sample_tile(mask: NDArray[np.uint8], rows: NDArray[np.float32], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
-    size = (len(rows), len(columns))
-    x_map = np.ascontiguousarray(np.broadcast_to(columns, size))
-    y_map = np.ascontiguousarray(np.broadcast_to(rows[:, None], size))
-    # Pixel centres in the outer half of a border cell take that cell's value.
-    return np.asarray(cv2.remap(mask, x_map, y_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8)
-
-
-def _span(low: float, high: float, limit: int) -> tuple[int, int]:
-    first, after = (math.ceil(min(max(edge - 0.5, 0), limit)) for edge in (low, high))
-    return first, after
-
-
-def _cells(first: int, after: int, low: float, high: float, cells: int) -> NDArray[np.float32]:
-    return _to_cells(np.arange(first, after) + 0.5, low, high, cells)
-
-
-def _to_cells(places: NDArray[np.floating], low: float, high: float, cells: int) -> NDArray[np.float32]:
-    """Places along an axis as indices of cell centres, of `cells` cells between `low` and `high`."""
-    return ((places - low) * (cells / (high - low)) - 0.5).astype(np.float32)
+def _product(rows: NDArray[np.float32], mask: NDArray[np.uint8], columns: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The mask interpolated at places with these weights, [rows, h] and [columns, w]: uint8 [rows, columns]."""
+    return np.asarray(cv2.convertScaleAbs((rows @ mask.astype(np.float32)) @ columns.T), np.uint8)

@@ -199,7 +199,7 @@ class Panoptic:
 def _values(ids: NDArray[np.int32]) -> set[int]:
     flat = ids.ravel()
     # Neighbours mostly share an id: the last pixel of every run tells all, several times faster than counting pixels.
-    ends = np.append(flat[:-1][flat[1:] != flat[:-1]], flat[-1:])
+    ends = np.append(flat[np.flatnonzero(flat[1:] != flat[:-1])], flat[-1:])
     if ends.size and (ends.min() < 0 or ends.max() > 65535):
         raise ValueError(f"Panoptic.ids: expected values 0..65535, got {ids.min()}..{ids.max()}")
     return set(np.flatnonzero(np.bincount(ends, minlength=1)).tolist())

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from perception import masks
-from perception.masks import HALF, paste, paste_probability, relative_to
+from perception.masks import HALF, column_runs, paste, paste_probability, relative_to
 
 HEIGHT, WIDTH = 30, 40
 
-# OpenCV interpolates between cells in steps of 1/32.
-TOLERANCE = 255 / 32 + 1
+TOLERANCE = 1
+"""Probabilities are rounded to whole numbers."""
 
 box_masks = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9))
 
@@ -101,6 +101,21 @@ def test_mirrored_input_gives_mirrored_output(mask: NDArray[np.uint8], box: tupl
     np.testing.assert_allclose(upside[::-1].astype(int), straight, atol=2 * TOLERANCE)
 
 
+@given(box_masks, boxes())
+def test_runs_are_those_of_the_pasted_pixels(mask: NDArray[np.uint8], box: tuple[float, ...]) -> None:
+    starts, ends = column_runs(mask, box, HEIGHT, WIDTH)
+    assert (starts < ends).all()
+    assert (ends[:-1] <= starts[1:]).all()
+    assert (starts // HEIGHT == (ends - 1) // HEIGHT).all(), "no run leaves its column"
+    found = np.zeros(WIDTH * HEIGHT, np.bool_)
+    for start, end in zip(starts, ends, strict=True):
+        found[start:end] = True
+    probability = slow_probability(mask, box)
+    expected = np.nan_to_num(probability) >= HALF + 0.5
+    differs = expected != found.reshape(WIDTH, HEIGHT).T
+    assert np.allclose(probability[differs], HALF + 0.5, atol=0.01), "only where it is one half up to rounding"
+
+
 @pytest.mark.parametrize(
     ("box", "pixels"),
     [
@@ -121,7 +136,7 @@ def test_how_many_pixels_a_full_mask_covers(box: tuple[float, ...], pixels: int)
     assert part.sum() == pixels
 
 
-def test_a_picture_may_be_longer_than_opencv_can_remap() -> None:
+def test_a_picture_may_be_longer_than_opencv_takes() -> None:
     ramp = np.linspace(0, 255, 16, dtype=np.uint8)[None]
     part, x, y = paste_probability(ramp, (0, 0, 70_000, 3), 3, 70_000)
     assert (part.shape, x, y) == ((3, 70_000), 0, 0)

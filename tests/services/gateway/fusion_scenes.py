@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from perception.types import ClassMap, Instances
 
-from services.gateway.fusion import FusionOptions
+from services.gateway.canvas import FusionOptions
 from services.gateway.taxonomy import Taxonomy
 
 TAXONOMY = Taxonomy.model_validate(

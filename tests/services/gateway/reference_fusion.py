@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from perception.masks import paste_probability
 from perception.types import ClassMap, Instances, Panoptic, Segment
 
-from services.gateway.fusion import FusionOptions
+from services.gateway.canvas import FusionOptions
 from services.gateway.taxonomy import Taxonomy
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perception.types import ClassMap, Instances, Panoptic
 
-from services.gateway.fusion import FusionOptions, fuse, resize
+from services.gateway.canvas import FusionOptions
+from services.gateway.fusion import fuse, resize
 from tests.services.gateway import fusion_scenes as scenes
 from tests.services.gateway.fusion_scenes import TAXONOMY, permuted, unhurried
 from tests.services.gateway.reference_fusion import category_map, claimants, claimed, reference_fuse
@@ -291,13 +292,6 @@ def test_of_too_many_segments_the_best_things_are_kept():
     scene = fuse(row, filled("road"), TAXONOMY, (10, 10), replace(EVERYTHING, max_segments=3))
     assert [segment.score for segment in scene.segments] == pytest.approx([0.57, 0.56, 0.55])
     assert scene.segments[0].box == (7, 0, 8, 10)
-
-
-def test_areas_are_exact_above_the_range_of_float32(monkeypatch):
-    monkeypatch.setattr("services.gateway.fusion._HISTOGRAM_PIXELS", 64)
-    class_map = filled("road", 31, 17, confidence=204)
-    (road,) = fuse(Instances.empty(), class_map, TAXONOMY, (31, 17)).segments
-    assert (road.area, road.score) == (31 * 17, pytest.approx(0.8))
 
 
 @pytest.mark.parametrize(("map_size", "image_size"), [((0, 5), (10, 10)), ((5, 5), (0, 10))])

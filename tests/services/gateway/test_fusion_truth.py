@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from perception.types import ClassMap, Detections, Instances, Panoptic
 
-from services.gateway.fusion import FusionOptions, fuse
+from services.gateway.canvas import FusionOptions
+from services.gateway.fusion import fuse
 from services.gateway.taxonomy import Taxonomy
-from services.gateway.unexplained import instances_from_detections
+from services.gateway.unexplained import fuse_all
 from tests.metrics.panoptic_quality import PanopticQuality
 from tests.services.gateway.coco_truth import Picture, data, labelled, pictures
 from tests.services.gateway.fusion_scenes import permuted
@@ -71,10 +72,7 @@ def test_detections_stand_in_for_instances(truth):
             found = picture.instances
             detections = Detections(found.boxes, found.scores, found.class_ids, found.labels)
             arguments = (class_map(picture), TAXONOMY, picture.ids.shape)
-            none = Instances.empty()
-            return fuse(
-                instances_from_detections(detections, none, *arguments) if with_detections else none, *arguments
-            )
+            return fuse_all(detections if with_detections else Detections.empty(), Instances.empty(), *arguments)
 
         return fused
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
-from perception.types import ClassMap, Detections, Instances
+from perception.types import ClassMap, Detections, Instances, Segment
 
 from services.gateway.fusion import fuse
-from services.gateway.unexplained import instances_from_detections
+from services.gateway.unexplained import fuse_all
 from tests.services.gateway import fusion_scenes as scenes
 from tests.services.gateway.fusion_scenes import SEMANTIC_LABELS, TAXONOMY, unhurried
 
@@ -34,48 +36,37 @@ def street() -> ClassMap:
     return ClassMap(ids, SEMANTIC_LABELS)
 
 
+def things(*arguments, **options) -> list[Segment]:
+    """The things of `fuse_all` with these arguments, on a picture of 100 x 100."""
+    scene = fuse_all(*arguments, TAXONOMY, (100, 100), **options)
+    return [segment for segment in scene.segments if segment.is_thing]
+
+
 def test_a_detection_takes_its_category_inside_its_box():
-    found = instances_from_detections(
-        detections(("car", [10, 10, 90, 90], 0.8)), Instances.empty(), street(), TAXONOMY, (100, 100)
-    )
-    assert (len(found), found.labels, found.scores.tolist()) == (1, ("car",), pytest.approx([0.8]))
-    scene = fuse(found, street(), TAXONOMY, (100, 100))
-    assert [(s.category, s.area, s.box) for s in scene.segments] == [
-        ("car", 24, (30, 20, 70, 80)),
-        ("road", 76, (0, 0, 100, 100)),
+    scene = fuse_all(detections(("car", [10, 10, 90, 90], 0.8)), Instances.empty(), street(), TAXONOMY, (100, 100))
+    assert [(s.category, s.score, s.area, s.box) for s in scene.segments] == [
+        ("car", pytest.approx(0.8), 24, (30, 20, 70, 80)),
+        ("road", 1, 76, (0, 0, 100, 100)),
     ]
 
 
 def test_only_inside_its_box():
-    found = instances_from_detections(
-        detections(("car", [40, 0, 60, 100], 0.8)), Instances.empty(), street(), TAXONOMY, (100, 100)
-    )
-    assert fuse(found, street(), TAXONOMY, (100, 100)).segments[0].box == (40, 20, 60, 80)
+    (car,) = things(detections(("car", [40, 0, 60, 100], 0.8)), Instances.empty(), street())
+    assert car.box == (40, 20, 60, 80)
 
 
 def test_shapes_are_guessed_only_where_that_is_wanted():
     unseen = detections(("car", [10, 20, 70, 100], 0.8))
-    arguments = (unseen, Instances.empty(), ClassMap.empty(50, 50), TAXONOMY, (100, 100))
-    assert len(instances_from_detections(*arguments)) == 1
-    assert len(instances_from_detections(*arguments, guess_shapes=False)) == 0
+    assert len(things(unseen, Instances.empty(), ClassMap.empty(50, 50))) == 1
+    assert not things(unseen, Instances.empty(), ClassMap.empty(50, 50), guess_shapes=False)
     # What the class map shows is no guess.
-    shown = instances_from_detections(
-        detections(("car", [10, 10, 90, 90], 0.8)),
-        Instances.empty(),
-        street(),
-        TAXONOMY,
-        (100, 100),
-        guess_shapes=False,
-    )
-    assert len(shown) == 1
+    shown = detections(("car", [10, 10, 90, 90], 0.8))
+    assert len(things(shown, Instances.empty(), street(), guess_shapes=False)) == 1
 
 
 @pytest.mark.parametrize("class_map", [ClassMap.empty(50, 50), ClassMap(np.zeros((50, 50), np.uint8), ("road",))])
 def test_where_the_class_map_does_not_know_the_category_an_ellipse_stands_in(class_map):
-    found = instances_from_detections(
-        detections(("car", [10, 20, 70, 100], 0.8)), Instances.empty(), class_map, TAXONOMY, (100, 100)
-    )
-    thing = fuse(found, class_map, TAXONOMY, (100, 100)).segments[0]
+    (thing,) = things(detections(("car", [10, 20, 70, 100], 0.8)), Instances.empty(), class_map)
     assert thing.box == pytest.approx((10, 20, 70, 100), abs=2)
     assert thing.area == pytest.approx(np.pi / 4 * 30 * 40, rel=0.03)
 
@@ -100,26 +91,21 @@ def test_what_is_added(label, box, score, added):
     ids[2:8, 7:] = SEMANTIC_LABELS.index("person")
     class_map = ClassMap(ids, SEMANTIC_LABELS)
     given_instances = instance("car", [30, 20, 70, 80])
-    found = instances_from_detections(detections((label, box, score)), given_instances, class_map, TAXONOMY, (100, 100))
+    found = things(detections((label, box, score)), given_instances, class_map)
     assert len(found) == 1 + added
 
 
 def test_an_instance_below_the_score_threshold_explains_nothing():
     weak = instance("car", [30, 20, 70, 80], score=0.3)
     detected = detections(("car", [30, 20, 70, 80], 0.9))
-    found = instances_from_detections(detected, weak, street(), TAXONOMY, (100, 100))
-    assert found.scores.tolist() == pytest.approx([0.9, 0.3])
-    assert [s.score for s in fuse(found, street(), TAXONOMY, (100, 100)).segments] == pytest.approx([0.9, 1.0])
+    assert [thing.score for thing in things(detected, weak, street())] == pytest.approx([0.9])
 
 
 def test_pixels_of_instances_and_better_detections_are_left_alone():
     known = instance("car", [30, 20, 50, 80], score=0.6)
     detected = detections(("car", [0, 0, 95, 100], 0.9), ("car", [0, 0, 100, 95], 0.8))
-    found = instances_from_detections(detected, known, street(), TAXONOMY, (100, 100))
     # The first takes the half of the car that is left, the second finds nothing more.
-    assert found.scores.tolist() == pytest.approx([0.9, 0.6])
-    things = [s for s in fuse(found, street(), TAXONOMY, (100, 100)).segments if s.is_thing]
-    assert [(s.score, s.box) for s in things] == [
+    assert [(thing.score, thing.box) for thing in things(detected, known, street())] == [
         (pytest.approx(0.9), (50, 20, 70, 80)),
         (pytest.approx(0.6), (30, 20, 50, 80)),
     ]
@@ -127,22 +113,18 @@ def test_pixels_of_instances_and_better_detections_are_left_alone():
 
 @unhurried
 @given(scenes.instances(maximum=4), scenes.instances(maximum=4), scenes.class_maps(), scenes.image_sizes)
-def test_instances_keep_what_they_have_and_the_new_ones_get_what_their_masks_say(
-    detected, instances, class_map, image_size
-):
-    found = instances_from_detections(
+def test_instances_keep_what_they_have(detected, instances, class_map, image_size):
+    alone = fuse(instances, class_map, TAXONOMY, image_size)
+    scene = fuse_all(
         Detections(detected.boxes, detected.scores, detected.class_ids, detected.labels),
         instances,
         class_map,
         TAXONOMY,
         image_size,
     )
-    old = {id(mask) for mask in instances.masks}
-    assert old <= {id(mask) for mask in found.masks}
-    assert len(found) <= len(instances) + len(detected)
-    added = [np.count_nonzero(mask) for mask in found.masks if id(mask) not in old]
-
-    def areas(of: Instances) -> list[int]:
-        return [s.area for s in fuse(of, class_map, TAXONOMY, image_size).segments if s.is_thing]
-
-    assert sorted(areas(found)) == sorted(areas(instances) + added)
+    for segment in alone.segments:
+        if segment.is_thing:
+            ids = np.unique(scene.ids[alone.ids == segment.id])
+            assert len(ids) == 1
+            (same,) = [other for other in scene.segments if other.id == ids[0]]
+            assert replace(same, id=segment.id) == segment
