@@ -20,8 +20,8 @@ _INTRODUCTION = """\
 # Metrics
 
 Every process of ours answers `GET /metrics` on its `METRICS_PORT`. A process exports all of these, and says something
-with those of its own part: the task services with `perception_requests*`, `perception_stage*` and
-`perception_model_ready`, the gateway with the first two, `perception_task_results`, `perception_segments` and
+with those of its own part: the task services with `perception_requests*`, `perception_limit*`, `perception_stage*` and
+`perception_model*`, the gateway with the first three, `perception_task*`, `perception_segments` and
 `perception_stream*`, a camera agent with `perception_camera*`, the viewer with `perception_viewer*`. Python's own
 `process_*` and `python_*` come along. Triton's `nv_*` are
 [NVIDIA's](https://docs.nvidia.com/deeplearning/triton-inference-server/user-guide/docs/user_guide/metrics.html).

@@ -15,7 +15,8 @@ from loadtest.bench.pairs import Measured, cpu_time
 from loadtest.bench.result import Comparison, Findings, bars
 from loadtest.bench.run import Run
 from loadtest.bench.worker import Worker
-from services.gateway.fusion import FusionOptions, fuse
+from services.gateway.canvas import FusionOptions
+from services.gateway.fusion import fuse
 from services.stack.layout import PROJECT
 
 SIZES = ((512, 1024), (1024, 2048))

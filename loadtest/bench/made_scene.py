@@ -12,7 +12,8 @@ from perception.types import ClassMap, Instances, Panoptic, labels_of
 from pycocotools import mask as coco
 
 from loadtest.bench.kirillov import Found, RunLengths, Thresholds, combine, combine_runs
-from services.gateway.fusion import FusionOptions, fuse
+from services.gateway.canvas import FusionOptions
+from services.gateway.fusion import fuse
 from services.gateway.taxonomy import Taxonomy
 
 PAPER = FusionOptions(semantic_weight=0)

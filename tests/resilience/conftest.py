@@ -1,6 +1,6 @@
 """What the tests of this folder stand on.
 
-Short by default. `make test-resilience` sets RESILIENCE_SECONDS, for which load, failures and hostile callers go on.
+Short by default. `make test-resilience` sets RESILIENCE_SECONDS: overload lasts so long, failures five times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tests.integration.conftest import contract_repository, start_triton, triton
 __all__ = ["SECONDS", "contract_repository", "is_long", "start_triton", "triton_environment"]
 
 SECONDS = float(os.environ.get("RESILIENCE_SECONDS", "0"))
-"""How long each test goes on; 0: as short as it can be."""
+"""How long the overload lasts; 0: as short as it can be."""
 
 
 def is_long() -> bool:

@@ -16,6 +16,9 @@ RETRYABLE = ("UNAVAILABLE", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "CANCELLE
 """How a request may end that was not answered: the caller may try again."""
 
 
+_RETRY_SECONDS = 0.1
+
+
 @dataclass(frozen=True)
 class Ended:
     """One request. seconds: from its sending to its end. result: whole, partial, or the error's code."""
@@ -103,13 +106,15 @@ async def offer(address: str, rate: float, seconds: float, deadline: float) -> O
 
 
 async def closed_loop(address: str, callers: int, seconds: float, deadline: float) -> Offered:
-    """So many callers, each with one request after the other."""
+    """So many callers, each with one request after the other, and a pause after one that failed."""
     offered = Offered(deadline)
     end = time.monotonic() + seconds
 
     async def call(client: AsyncPerceptionClient) -> None:
         while time.monotonic() < end:
             await offered.perceive(client)
+            if offered.ended[-1].result not in ("whole", "partial"):
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async with AsyncPerceptionClient(address) as client, asyncio.TaskGroup() as group:
         for _ in range(callers):

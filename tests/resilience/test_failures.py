@@ -1,7 +1,7 @@
 """Processes are killed and stopped while callers go on: nothing is lost silently, nothing hangs, no hand restarts.
 
 A stack as `perception up` keeps it, with Triton, the four tasks and the gateway. `make test-resilience` goes on for
-long and chooses at random; the short form does four of the worst.
+long and chooses at random; the short form does three of the worst.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.support.contract_models import TASKS
 from tests.support.stack import TAXONOMY, Stack
 from tests.support.triton import stub_processes
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(SECONDS + 240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(5 * SECONDS + 240)]
 
 DEADLINE = 3.0
 MOST_OVERTIME = 5.0
@@ -38,7 +38,6 @@ Harm = tuple[str, str]
 """What is done, to which process: kill, or stop for a while. A task's `model` is its process inside Triton."""
 
 WORST: tuple[Harm, ...] = (
-    ("kill", "detection"),
     ("kill", "semantic_segmentation model"),
     ("stop", "triton"),
     ("kill", "gateway"),
@@ -129,15 +128,17 @@ async def test_nothing_is_lost_and_all_comes_back(
 ) -> None:
     taxonomy = tmp_path / "contract.yaml"
     taxonomy.write_text(TAXONOMY)
-    seconds = SECONDS or EVERY_SECONDS * (len(WORST) + 1) + STOPPED_SECONDS
-    with Stack(contract_repository, str(taxonomy), "triton", tmp_path) as stack, kept(stack, tmp_path) as said:
+    seconds = 5 * SECONDS or EVERY_SECONDS * (len(WORST) + 1) + STOPPED_SECONDS
+    with Stack(contract_repository, str(taxonomy), "triton", tmp_path) as stack:
         camera = Camera(stack.address)
-        await whole_again(stack.address)
-        load, _, done = await asyncio.gather(
-            closed_loop(stack.address, 2, seconds, DEADLINE), camera.stream(seconds), do_harm(stack, seconds)
-        )
-        back = await whole_again(stack.address)
-        lives = {name: stack.supervisor.process(name).poll() is None for name in stack.supervisor.names}
+        with kept(stack, tmp_path) as said:
+            await whole_again(stack.address)
+            load, _, done = await asyncio.gather(
+                closed_loop(stack.address, 2, seconds, DEADLINE), camera.stream(seconds), do_harm(stack, seconds)
+            )
+            back = await whole_again(stack.address)
+            lives = {name: stack.supervisor.process(name).poll() is None for name in stack.supervisor.names}
+        stack.kill("triton")  # which takes its time where the process of a model has died
     words = report(load, camera, done, back)
     print(words)
     assert not load.unaccounted, words

@@ -62,6 +62,7 @@ async def test_triton_refuses_it_and_goes_on_with_the_old_one(
         assert (await engine.infer(IMAGE, 20.0)).outputs["num_detections"][0, 0] == 1
     finally:
         await engine.close()
+        server.kill()
 
 
 async def test_the_engine_in_process_refuses_it(tmp_path: Path) -> None:

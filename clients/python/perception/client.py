@@ -116,7 +116,8 @@ class PerceptionClient:
         The stream ends when `frames` does, or when the iterator is closed. A gateway that stops, or has had the stream
         for long, hands it over: it goes on with another one, each frame is answered once, and tracks begin anew
         (`StreamAnswer.epoch`). When the gateway goes away without a word, `Unavailable` is raised; call again with
-        `resume_after`.
+        `resume_after`. Where `frames` brings none for long (two minutes by default), the gateway ends the stream with
+        `DeadlineExceeded`, reason STREAM_IDLE.
         """
         conversation = Conversation(
             camera, deadline, max_in_flight, priority, track, resume_after, tasks, score_threshold, resolution

@@ -24,8 +24,10 @@ from perception import (
     InvalidArgument,
     PerceptionClient,
     PerceptionError,
+    PermissionDenied,
     ResourceExhausted,
     Scene,
+    Unauthenticated,
     Unavailable,
 )
 from perception.v1 import geometry_pb2, image_pb2, task_pb2
@@ -60,6 +62,7 @@ def perceive(request: pytest.FixtureRequest) -> Perceive:
 
 def test_public_names() -> None:
     assert perception.__all__ == [
+        "TLS",
         "AsyncPerceptionClient",
         "Attribute",
         "ClassMap",
@@ -75,12 +78,14 @@ def test_public_names() -> None:
         "Panoptic",
         "PerceptionClient",
         "PerceptionError",
+        "PermissionDenied",
         "ResourceExhausted",
         "Scene",
         "Segment",
         "StreamAnswer",
         "TaskStatus",
         "Track",
+        "Unauthenticated",
         "Unavailable",
     ]
     assert all(hasattr(perception, name) for name in perception.__all__)
@@ -246,7 +251,9 @@ INFO = error_details_pb2.ErrorInfo
         (refuse(code_pb2.INTERNAL, "internal error"), InternalError, {"reason": "", "field": ""}),
         # codes that have no class of their own
         (refuse(code_pb2.FAILED_PRECONDITION, "contract", INFO(reason="X")), InternalError, {"reason": "X"}),
-        (refuse(code_pb2.UNAUTHENTICATED, "who?"), InternalError, {}),
+        (refuse(code_pb2.ABORTED, "again"), InternalError, {}),
+        (refuse(code_pb2.UNAUTHENTICATED, "who?"), Unauthenticated, {}),
+        (refuse(code_pb2.PERMISSION_DENIED, "not you"), PermissionDenied, {}),
         # a status without details, as gRPC itself or a proxy gives it
         (lambda context: context.abort(grpc.StatusCode.UNAVAILABLE, "no route"), Unavailable, {"reason": ""}),
         (lambda context: context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, ""), ResourceExhausted, {"reason": ""}),
