@@ -9,9 +9,9 @@ from contextlib import suppress
 from random import Random
 
 import av
-import grpc.aio
 from perception.channels import channel_options
 from perception.client import MAX_MESSAGE_BYTES, RETRIED
+from perception.connections import open_async_channel
 from perception.v1 import camera_pb2, perception_pb2, perception_pb2_grpc
 
 from services.camera.camera import Camera
@@ -30,6 +30,7 @@ from services.camera.sinks.coco_video import CocoVideoFile
 from services.camera.sinks.jsonl import JsonlFile
 from services.camera.status import CameraStatus
 from services.camera.watchers import Watchers
+from services.runtime.settings import CallerSettings
 
 _LAST_ANSWERS_SECONDS = 3.0
 """Time for the frames at work to be answered when the agent stops."""
@@ -115,10 +116,13 @@ class RunningCamera:
 
 
 class Agent:
-    """All cameras of one agent. Raises `SettingsError` where one cannot be set up."""
+    """All cameras of one agent. caller: how it shows the gateway who it is.
 
-    def __init__(self, settings: AgentSettings) -> None:
-        self._channel = grpc.aio.insecure_channel(settings.gateway, _CHANNEL_OPTIONS)
+    Raises `SettingsError` where a camera cannot be set up.
+    """
+
+    def __init__(self, settings: AgentSettings, caller: CallerSettings) -> None:
+        self._channel = open_async_channel(settings.gateway, _CHANNEL_OPTIONS, caller.tls_as_caller, caller.token_file)
         stub: perception_pb2_grpc.PerceptionServiceAsyncStub = perception_pb2_grpc.PerceptionServiceStub(self._channel)
         self.cameras = {camera.name: RunningCamera(camera, stub) for camera in settings.cameras}
         self._tasks: list[asyncio.Task[None]] = []

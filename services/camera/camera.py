@@ -140,13 +140,14 @@ class Camera:
             self._status.enter(camera_pb2.CAMERA_STATE_STREAMING)
 
     def _hand_over(self, frame: CameraFrame | None) -> None:
+        # Also where who asked has just gone and had no time to say so: another frame would take this one's place.
+        self._asked.clear()
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(frame)
-            self._asked.clear()
         else:
             self._keep(frame)
 
     def _keep(self, frame: CameraFrame | None) -> None:
-        """Who asked for the frame has gone: of a lossless source the next one gets it."""
-        if self._is_lossless:
+        """Who asked for the frame has gone: of a lossless source the next one gets it, also after the source's end."""
+        if self._is_lossless and frame is not None:
             self._kept = frame

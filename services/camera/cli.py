@@ -10,6 +10,7 @@ from typing import Annotated
 
 import grpc
 import typer
+from perception.connections import open_channel
 from perception.v1 import camera_pb2, camera_pb2_grpc
 from rich.console import Console
 from rich.live import Live
@@ -20,10 +21,10 @@ from services.camera.agent import Agent
 from services.camera.check import check_camera
 from services.camera.report import camera_line
 from services.camera.servicer import CameraServicer
-from services.camera.settings import AgentSettings, SettingsError, read_settings
+from services.camera.settings import AgentEnvironment, AgentSettings, SettingsError, read_settings
 from services.runtime.server import Served, Service
 from services.runtime.server import run as serve
-from services.runtime.settings import ServiceSettings
+from services.runtime.settings import ServiceSettings, make_settings
 
 app = typer.Typer(help="Cameras: live streams into the system.", no_args_is_help=True, pretty_exceptions_enable=False)
 console = Console()
@@ -39,12 +40,16 @@ def run(
     config: Config,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="Stop after so many seconds.")] = None,
 ) -> None:
-    """Run the cameras of a file, until Ctrl-C, SIGTERM, or the end of all sources. Logs go to standard error."""
+    """Run the cameras of a file, until Ctrl-C, SIGTERM, or the end of all sources. Logs go to standard error.
+
+    TLS and the token for the gateway are set by environment variables: docs/security.md.
+    """
     settings = _read(config)
+    environment = make_settings(AgentEnvironment, "perception camera")
 
     async def build() -> Service:
         try:
-            agent = Agent(settings)
+            agent = Agent(settings, environment)
         except SettingsError as error:
             raise SystemExit(f"{config}: {error}") from None
         servicer = CameraServicer(agent.cameras)
@@ -66,9 +71,10 @@ def run(
 
     serve(
         "camera",
-        # Validated as it stands: nothing of the environment slips in.
+        # Validated as it stands: nothing else of the environment slips in.
         ServiceSettings.model_validate(
             settings.model_dump(include={"host", "port", "metrics_port", "log_level"})
+            | environment.model_dump()
             # There is one agent to a camera: whoever watches need not look for others.
             | {"drain_seconds": _DRAIN_SECONDS, "max_connection_age_seconds": math.inf}
         ),
@@ -114,7 +120,8 @@ def watch(
     camera: Annotated[str, typer.Argument(help="The camera's name.")],
 ) -> None:
     """Show what a camera sees, as a line that changes; on no terminal a line for each news."""
-    with grpc.insecure_channel(address) as channel:
+    environment = make_settings(AgentEnvironment, "perception camera")
+    with open_channel(address, (), environment.tls_as_caller) as channel:
         try:
             stream = camera_pb2_grpc.CameraServiceStub(channel).WatchCamera(
                 camera_pb2.WatchCameraRequest(camera=camera)

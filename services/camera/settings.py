@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from services.camera.capture.options import CaptureOptions, SourceKind
+from services.runtime.settings import CallerSettings
 
 Kind = SourceKind | Literal["scenes"]
 _SCHEMES: dict[str, Kind] = {
@@ -187,6 +188,12 @@ class AgentSettings(_Part):
             if twice:
                 raise ValueError(f"expected no two {what}, found {', '.join(twice)}")
         return self
+
+
+class AgentEnvironment(CallerSettings):
+    """What an agent is told by environment variables, as every service is."""
+
+    health_port: int = Field(0, ge=0, le=65535, description="As of every service.")
 
 
 def read_settings(path: Path) -> AgentSettings:

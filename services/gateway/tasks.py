@@ -13,7 +13,9 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from perception.channels import channel_options
+from perception.connections import open_async_channel
 from perception.scene import task_name
+from perception.tls import TLS
 from perception.v1 import (
     classification_pb2_grpc,
     detection_pb2_grpc,
@@ -81,10 +83,10 @@ def late(task: task_pb2.Task, reason: str) -> Outcome[Any]:
 class TaskClient:
     """One task service, over one channel that finds it again by itself."""
 
-    def __init__(self, task: task_pb2.Task, address: str, max_message_bytes: int) -> None:
+    def __init__(self, task: task_pb2.Task, address: str, max_message_bytes: int, tls: TLS | None = None) -> None:
         self.task = task
         self._address = address
-        self._channel = grpc.aio.insecure_channel(address, _options(max_message_bytes))
+        self._channel = open_async_channel(address, _options(max_message_bytes), tls)
         make_stub, method = _STUBS[task]
         self._name = f"perception.v1.{make_stub.__name__.removesuffix('Stub')}/{method}"
         self._method: Callable[..., Awaitable[Any]] = getattr(make_stub(self._channel), method)
@@ -167,7 +169,9 @@ def connect(settings: GatewaySettings) -> Mapping[task_pb2.Task, TaskClient]:
     """A client for each task that the settings give an address, in the order of the enumeration."""
     addresses = {task: getattr(settings, f"{task_name(task)}_url") for task in TASKS}
     return {
-        task: TaskClient(task, address, settings.max_message_bytes) for task, address in addresses.items() if address
+        task: TaskClient(task, address, settings.max_message_bytes, settings.tls_as_caller)
+        for task, address in addresses.items()
+        if address
     }
 
 

@@ -45,6 +45,17 @@ SEGMENTS = Histogram(
     "Segments in a fused scene.",
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200),
 )
+CERTIFICATE_EXPIRY = Gauge(
+    "perception_certificate_expiry_timestamp_seconds",
+    "When the certificate that this process serves with expires, since 1970; 0 where it serves in plain text.",
+)
+ACCESS = Counter(
+    "perception_access_total",
+    "Calls, and sign-ins and requests of the page, where callers authenticate: accepted, no_token, wrong_token (not "
+    "known, expired or not what its issuer signed), no_scope, too_many_requests, too_many_streams, or no_keys (the "
+    "issuer's are not there yet).",
+    ("result",),
+)
 TRACE_SPANS = Counter(
     "perception_trace_spans_total",
     "Spans of traces: exported, failed (the collector did not take them), or dropped (too many waited for it).",

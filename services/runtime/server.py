@@ -18,6 +18,7 @@ from prometheus_client import start_http_server
 from services.runtime import logs, metrics, tracing
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
+from services.runtime.tls import server_credentials
 
 LIVENESS = "liveness"
 """Name in the health service that says whether the process works, whatever its model does."""
@@ -74,8 +75,10 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
         maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,
     )
+    probes = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=_HEALTH_CALLS)
     health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    for each in (server, probes):
+        health_pb2_grpc.add_HealthServicer_to_server(health, each)
     for served in service.served:
         served.register(server)
     names = [served.name for served in service.served]
@@ -87,8 +90,9 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
     await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     metrics.LIMIT.labels("requests").set(settings.max_concurrent_requests)
-    port, metrics_server = _bind(server, settings)
+    port, metrics_server = _bind(server, probes, settings)
     await server.start()
+    await probes.start()
     log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port, "services": names})
     following = asyncio.create_task(_follow(service.ready, health, ["", *names], settings.health_interval_seconds))
 
@@ -99,17 +103,28 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     log.info("draining", extra={"seconds": settings.drain_seconds})
     service.drain()
     await server.stop(settings.drain_seconds)
+    await probes.stop(None)
     await service.close()
     tracing.stop()
     metrics_server.shutdown()
     log.info("stopped")
 
 
-def _bind(server: grpc.aio.Server, settings: ServiceSettings):  # type: ignore[no-untyped-def] # wsgiref's server
+def _bind(server: grpc.aio.Server, probes: grpc.aio.Server, settings: ServiceSettings):  # type: ignore[no-untyped-def] # wsgiref's server
+    address = f"{settings.host}:{settings.port}"
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
+        if settings.tls_as_server is None:
+            port = server.add_insecure_port(address)
+        else:
+            credentials = server_credentials(settings.tls_as_server, require_clients=settings.requires_certificates)
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
-        raise SystemExit(f"PORT: cannot listen on {settings.host}:{settings.port}: {error}") from None
+        raise SystemExit(f"PORT: cannot listen on {address}: {error}") from None
+    try:
+        if settings.health_port:
+            probes.add_insecure_port(f"{settings.host}:{settings.health_port}")
+    except RuntimeError as error:
+        raise SystemExit(f"HEALTH_PORT: cannot listen on {settings.host}:{settings.health_port}: {error}") from None
     try:
         metrics_server, _ = start_http_server(settings.metrics_port, settings.host)
     except OSError as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar, get_args
+from types import NoneType
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
-from pydantic import Field, ValidationError
+from perception.connections import read_token
+from perception.tls import TLS
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _TRACES = """\
@@ -15,14 +18,106 @@ _TRACES = """\
       Collector of traces, OTLP over gRPC; docs/monitoring.md."""
 
 
-class ServiceSettings(BaseSettings):
-    """Settings of every service."""
+File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+"""Path of a file; none where the variable is empty."""
+
+
+class TLSSettings(BaseSettings):
+    """How a process shows who it is, and whom it trusts. Files are read again when they change."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    tls_ca_file: File = Field(
+        None,
+        description="Authorities, PEM: calls of other services are made by TLS, and only to whom one of these vouches "
+        "for; none: in plain text. With TLS_CLIENT_AUTHENTICATION=required callers need a certificate of theirs, too.",
+    )
+    tls_certificate_file: File = Field(
+        None, description="This process's certificate, PEM, for its port and as a caller; none: plain text."
+    )
+    tls_key_file: File = Field(None, validate_default=True, description="The certificate's key, PEM.")
+    tls_client_authentication: Literal["off", "required"] = Field(
+        "off", validate_default=True, description="Whether callers need a certificate (mutual TLS)."
+    )
+
+    @field_validator("tls_ca_file")
+    @classmethod
+    def _holds_authorities(cls, authorities: Path | None) -> Path | None:
+        if authorities is not None:
+            _usable(TLS(authorities))
+        return authorities
+
+    @field_validator("tls_key_file")
+    @classmethod
+    def _belongs_to_the_certificate(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        certificate = info.data.get("tls_certificate_file")
+        if (key is None) != (certificate is None):
+            raise ValueError("expected TLS_CERTIFICATE_FILE and TLS_KEY_FILE, or neither")
+        if certificate is not None:
+            _usable(TLS(certificate=certificate, key=key))
+        return key
+
+    @field_validator("tls_client_authentication")
+    @classmethod
+    def _can_be_checked(cls, authentication: str, info: ValidationInfo) -> str:
+        needed = ("tls_certificate_file", "tls_ca_file")
+        missing = [name.upper() for name in needed if name in info.data and info.data[name] is None]
+        if authentication == "required" and missing:
+            raise ValueError(f"needs {' and '.join(missing)}")
+        return authentication
+
+    @property
+    def tls_as_caller(self) -> TLS | None:
+        """For calls of other services; none: plain text."""
+        if self.tls_ca_file is None:
+            return None
+        return TLS(self.tls_ca_file, self.tls_certificate_file, self.tls_key_file)
+
+    @property
+    def tls_as_server(self) -> TLS | None:
+        """For those who call; none: plain text."""
+        if self.tls_certificate_file is None:
+            return None
+        authorities = self.tls_ca_file if self.requires_certificates else None
+        return TLS(authorities, self.tls_certificate_file, self.tls_key_file)
+
+    @property
+    def requires_certificates(self) -> bool:
+        """Whether callers need one."""
+        return self.tls_client_authentication == "required"
+
+
+class CallerSettings(TLSSettings):
+    """Settings of who calls the gateway."""
+
+    token_file: File = Field(
+        None, description="File with the token that the gateway is shown; read again when it changes; none: no token."
+    )
+
+    @field_validator("token_file")
+    @classmethod
+    def _holds_a_token(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            try:
+                read_token(path)
+            except OSError as error:
+                raise ValueError(f"cannot be read: {error.strerror}") from None
+        return path
+
+
+class ServiceSettings(TLSSettings):
+    """Settings of every service."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a container listens on all
     port: int = Field(50050, ge=0, le=65535, description="gRPC port; 0 takes a free one.")
     metrics_port: int = Field(9090, ge=0, le=65535, description="HTTP port of /metrics; 0 takes a free one.")
+    health_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Another gRPC port for health alone, always in plain text, for probes that have no certificate; "
+        "0: none.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
     max_image_bytes: int = Field(32 * 2**20, ge=1, description="Largest picture, encoded or raw, in bytes.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest picture in pixels, read from its header.")
@@ -84,8 +179,13 @@ def read_settings(kind: type[Settings], program: str, purpose: str) -> Settings:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args()
+    return make_settings(kind, program)
+
+
+def make_settings(kind: type[Settings], program: str, **told: Any) -> Settings:
+    """The settings as the environment gives them where they are not told here; ends as `read_settings` does."""
     try:
-        return kind()
+        return kind(**told)
     except ValidationError as error:
         _refuse(program, error)
 
@@ -93,10 +193,24 @@ def read_settings(kind: type[Settings], program: str, purpose: str) -> Settings:
 def _describe(kind: type[BaseSettings]) -> str:
     lines = []
     for name, field in kind.model_fields.items():
-        kind_of_value: Any = field.annotation
-        values = "|".join(map(str, get_args(kind_of_value))) or kind_of_value.__name__
-        lines.append(f"  {name.upper()} ({values}, default: {field.default})\n      {field.description}")
+        lines.append(
+            f"  {name.upper()} ({_values(field.annotation)}, default: {field.default})\n      {field.description}"
+        )
     return "\n".join(lines)
+
+
+def _values(annotation: Any) -> str:
+    choices = get_args(annotation)
+    if NoneType in choices:
+        return "path"
+    return "|".join(map(str, choices)) or str(annotation.__name__)
+
+
+def _usable(tls: TLS) -> None:
+    try:
+        tls.read()
+    except OSError as error:
+        raise ValueError(str(error)) from None
 
 
 def _refuse(program: str, error: ValidationError) -> NoReturn:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
+from perception.connections import open_async_channel
 from perception.v1 import camera_pb2, camera_pb2_grpc
 
 from services.viewer.messages import (
@@ -30,17 +31,18 @@ _RETRY_SECONDS = 0.5
 class CameraAgent:
     """One agent, over a channel that finds it again by itself."""
 
-    def __init__(self, address: str, max_message_bytes: int) -> None:
+    def __init__(self, address: str, settings: ViewerSettings) -> None:
         self.address = address
-        self._channel = grpc.aio.insecure_channel(
+        self._channel = open_async_channel(
             address,
             [
-                ("grpc.max_receive_message_length", max_message_bytes),
+                ("grpc.max_receive_message_length", settings.max_message_bytes),
                 # An agent's successor has another address.
                 ("grpc.dns_min_time_between_resolutions_ms", 1_000),
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 ("grpc.max_reconnect_backoff_ms", 500),
             ],
+            settings.tls_as_caller,
         )
         self._stub: camera_pb2_grpc.CameraServiceAsyncStub = camera_pb2_grpc.CameraServiceStub(self._channel)
         self._last: list[Json] = []
@@ -88,9 +90,7 @@ class CameraAgents:
     """All agents of the settings, by address."""
 
     def __init__(self, settings: ViewerSettings) -> None:
-        self._agents = {
-            address: CameraAgent(address, settings.max_message_bytes) for address in settings.agent_addresses
-        }
+        self._agents = {address: CameraAgent(address, settings) for address in settings.agent_addresses}
         self._max_image_bytes = settings.max_image_bytes if settings.gateway_url else None
 
     def __contains__(self, address: str) -> bool:

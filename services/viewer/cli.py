@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from services.runtime.settings import make_settings
 from services.viewer.server import run
 from services.viewer.settings import ViewerSettings
 
@@ -25,4 +26,4 @@ def viewer(
 ) -> None:
     """Serve the page until Ctrl+C. The rest is set by environment variables, see python -m services.viewer --help."""
     told: dict[str, Any] = {"camera_agents": agents, "gateway_url": gateway, "host": host, "port": port}
-    run(ViewerSettings(**told))
+    run(make_settings(ViewerSettings, "perception viewer", **told))

@@ -12,6 +12,7 @@ import grpc.aio
 from aiohttp import web
 from perception import PerceptionError
 from perception.channels import channel_options
+from perception.connections import open_async_channel
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
 from services.runtime import metrics, tracing
@@ -40,7 +41,11 @@ class Pictures:
             *channel_options(settings.max_message_bytes),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]
-        self._channel = grpc.aio.insecure_channel(settings.gateway_url, options) if settings.gateway_url else None
+        self._channel = (
+            open_async_channel(settings.gateway_url, options, settings.tls_as_caller, settings.token_file)
+            if settings.gateway_url
+            else None
+        )
         self._stub: perception_pb2_grpc.PerceptionServiceAsyncStub | None = (
             perception_pb2_grpc.PerceptionServiceStub(self._channel) if self._channel else None
         )

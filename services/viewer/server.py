@@ -11,6 +11,7 @@ from aiohttp import web
 from prometheus_client import start_http_server
 
 from services.runtime import logs, tracing
+from services.runtime.tls import WebServerTLS
 from services.viewer.application import Viewer
 from services.viewer.settings import ViewerSettings
 
@@ -31,7 +32,8 @@ async def _serve(settings: ViewerSettings) -> None:
     viewer = Viewer(settings)
     runner = web.AppRunner(viewer.application(), access_log=None, shutdown_timeout=settings.drain_seconds)
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.port)
+    tls = _tls(settings)
+    site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls.context if tls else None)
     try:
         await site.start()
     except OSError as error:
@@ -41,13 +43,23 @@ async def _serve(settings: ViewerSettings) -> None:
     except OSError as error:
         raise SystemExit(f"METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port}: {error}") from None
     port = runner.addresses[0][1]
-    address = f"http://{settings.host}:{port}"
+    address = f"{'https' if tls else 'http'}://{settings.host}:{port}"
     log.info("serving", extra={"address": address, "port": port, "metrics_port": metrics_server.server_port})
+
+    following = asyncio.create_task(tls.follow()) if tls else None
 
     await stop.wait()
     log.info("draining", extra={"seconds": settings.drain_seconds})
     await runner.cleanup()
+    if following:
+        following.cancel()
     await viewer.close()
     tracing.stop()
     metrics_server.shutdown()
     log.info("stopped")
+
+
+def _tls(settings: ViewerSettings) -> WebServerTLS | None:
+    if settings.tls_as_server is None:
+        return None
+    return WebServerTLS(settings.tls_as_server, require_clients=settings.requires_certificates)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.runtime.settings import CallerSettings
 
 
-class ViewerSettings(BaseSettings):
+class ViewerSettings(CallerSettings):
     """Settings of the viewer. Lists are separated by commas."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore")
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all, as in a container.")
     port: int = Field(8080, ge=0, le=65535, description="HTTP port of the page; 0 takes a free one.")

@@ -12,14 +12,18 @@ from perception.errors import (
     InternalError,
     InvalidArgument,
     PerceptionError,
+    PermissionDenied,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 from perception.scene import Model, Scene, TaskStatus
 from perception.streams import Frame, FrameDropped, FrameError, StreamAnswer
+from perception.tls import TLS
 from perception.types import Attribute, ClassMap, Detections, Instances, Panoptic, Segment, Track
 
 __all__ = [
+    "TLS",
     "AsyncPerceptionClient",
     "Attribute",
     "ClassMap",
@@ -35,11 +39,13 @@ __all__ = [
     "Panoptic",
     "PerceptionClient",
     "PerceptionError",
+    "PermissionDenied",
     "ResourceExhausted",
     "Scene",
     "Segment",
     "StreamAnswer",
     "TaskStatus",
     "Track",
+    "Unauthenticated",
     "Unavailable",
 ]

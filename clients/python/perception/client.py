@@ -14,12 +14,14 @@ import grpc
 import grpc.aio
 
 from perception.channels import channel_options
+from perception.connections import Token, open_async_channel, open_channel
 from perception.convert import ImageLike
 from perception.errors import PerceptionError
 from perception.feeds import AsyncFeed, Feed
 from perception.requests import Resolution, perceive_request
 from perception.scene import Scene
 from perception.streams import Conversation, Frame, Handovers, Priority, StreamAnswer
+from perception.tls import TLS
 from perception.tracing import trace_headers
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
@@ -39,21 +41,17 @@ _OPTIONS: list[tuple[str, str | int]] = [
 class PerceptionClient:
     """A connection to a gateway; safe to share between threads, and to be closed, or used as a context manager.
 
-    address: "host:port". credentials: TLS credentials, none for plain text. token: sent as a bearer token with
-    every call. All methods raise `PerceptionError` (see `perception.errors`), and `ValueError` for an argument that no
-    request can be made of or an answer that is malformed.
+    address: "host:port". tls: whom to trust and how to show who calls; plain text where none is given. token: sent with
+    every call as a bearer token; a `Path` is that of a file that holds it. All these files may be replaced while the
+    client is in use. Raises `OSError` and `ValueError` for files that cannot be used.
+
+    All methods raise `PerceptionError` (see `perception.errors`), and `ValueError` for an argument that no request can
+    be made of or an answer that is malformed.
     """
 
-    def __init__(
-        self, address: str, *, credentials: grpc.ChannelCredentials | None = None, token: str | None = None
-    ) -> None:
-        self._channel = (
-            grpc.secure_channel(address, credentials, _OPTIONS)
-            if credentials
-            else grpc.insecure_channel(address, _OPTIONS)
-        )
+    def __init__(self, address: str, *, tls: TLS | None = None, token: Token | None = None) -> None:
+        self._channel = open_channel(address, _OPTIONS, tls, token)
         self._stub = perception_pb2_grpc.PerceptionServiceStub(self._channel)
-        self._token = token
 
     def perceive(
         self,
@@ -76,7 +74,7 @@ class PerceptionClient:
         request_id = request_id or uuid.uuid4().hex
         request = perceive_request(image, tasks, score_threshold, resolution)
         try:
-            response = self._stub.Perceive(request, timeout=timeout, metadata=_metadata(request_id, self._token))
+            response = self._stub.Perceive(request, timeout=timeout, metadata=_metadata(request_id))
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
         return Scene.from_message(response, image)
@@ -86,7 +84,7 @@ class PerceptionClient:
         request_id = uuid.uuid4().hex
         request = perception_pb2.DescribeSystemRequest()
         try:
-            return self._stub.DescribeSystem(request, timeout=timeout, metadata=_metadata(request_id, self._token))
+            return self._stub.DescribeSystem(request, timeout=timeout, metadata=_metadata(request_id))
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
 
@@ -131,7 +129,7 @@ class PerceptionClient:
         feed = Feed(frames, conversation)
         handovers = Handovers()
         while True:
-            call = self._stub.PerceiveStream(feed.requests(), metadata=_metadata(request_id, self._token))
+            call = self._stub.PerceiveStream(feed.requests(), metadata=_metadata(request_id))
             try:
                 for message in call:
                     yield conversation.answer(message)
@@ -161,18 +159,11 @@ class PerceptionClient:
 class AsyncPerceptionClient:
     """As `PerceptionClient`, for asyncio; an asynchronous context manager."""
 
-    def __init__(
-        self, address: str, *, credentials: grpc.ChannelCredentials | None = None, token: str | None = None
-    ) -> None:
-        self._channel = (
-            grpc.aio.secure_channel(address, credentials, _OPTIONS)
-            if credentials
-            else grpc.aio.insecure_channel(address, _OPTIONS)
-        )
+    def __init__(self, address: str, *, tls: TLS | None = None, token: Token | None = None) -> None:
+        self._channel = open_async_channel(address, _OPTIONS, tls, token)
         self._stub: perception_pb2_grpc.PerceptionServiceAsyncStub = perception_pb2_grpc.PerceptionServiceStub(
             self._channel
         )
-        self._token = token
 
     async def perceive(
         self,
@@ -188,7 +179,7 @@ class AsyncPerceptionClient:
         request_id = request_id or uuid.uuid4().hex
         request = perceive_request(image, tasks, score_threshold, resolution)
         try:
-            response = await self._stub.Perceive(request, timeout=timeout, metadata=_metadata(request_id, self._token))
+            response = await self._stub.Perceive(request, timeout=timeout, metadata=_metadata(request_id))
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
         return Scene.from_message(response, image)
@@ -198,9 +189,7 @@ class AsyncPerceptionClient:
         request_id = uuid.uuid4().hex
         request = perception_pb2.DescribeSystemRequest()
         try:
-            return await self._stub.DescribeSystem(
-                request, timeout=timeout, metadata=_metadata(request_id, self._token)
-            )
+            return await self._stub.DescribeSystem(request, timeout=timeout, metadata=_metadata(request_id))
         except grpc.RpcError as error:
             raise PerceptionError.from_rpc_error(error, request_id) from None
 
@@ -232,7 +221,7 @@ class AsyncPerceptionClient:
         handovers = Handovers()
         try:
             while True:
-                call = self._stub.PerceiveStream(metadata=_metadata(request_id, self._token))
+                call = self._stub.PerceiveStream(metadata=_metadata(request_id))
                 sending = asyncio.create_task(_send(feed, call))
                 try:
                     async for message in call:
@@ -272,6 +261,5 @@ async def _send(feed: AsyncFeed, call: Any) -> None:
         await call.done_writing()
 
 
-def _metadata(request_id: str, token: str | None) -> tuple[tuple[str, str], ...]:
-    authorization = (("authorization", f"Bearer {token}"),) if token else ()
-    return (("x-request-id", request_id), *authorization, *trace_headers())
+def _metadata(request_id: str) -> tuple[tuple[str, str], ...]:
+    return (("x-request-id", request_id), *trace_headers())

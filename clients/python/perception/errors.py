@@ -2,7 +2,9 @@
 
 PerceptionError
 ├── InvalidArgument      the request is wrong; `field` names where
-├── ResourceExhausted    over a limit, or overload; `retry_after_seconds` is set where trying again helps
+├── Unauthenticated      no token, or one that is not accepted
+├── PermissionDenied     the token lacks the scope that the call needs
+├── ResourceExhausted    over a limit or quota, or overload; `retry_after_seconds` is set where trying again helps
 ├── Unavailable          the service, or every task behind it, is down
 ├── DeadlineExceeded     no answer in time
 └── InternalError        anything else; a defect of the service
@@ -66,8 +68,16 @@ class InvalidArgument(PerceptionError):
     """The request is wrong; `field` names where."""
 
 
+class Unauthenticated(PerceptionError):
+    """The call has no token, or one that is not accepted."""
+
+
+class PermissionDenied(PerceptionError):
+    """The token lacks the scope that the call needs."""
+
+
 class ResourceExhausted(PerceptionError):
-    """The request is over a limit, or the system is overloaded."""
+    """The request is over a limit or the caller's quota, or the system is overloaded."""
 
 
 class Unavailable(PerceptionError):
@@ -84,6 +94,8 @@ class InternalError(PerceptionError):
 
 _KINDS: dict[grpc.StatusCode, type[PerceptionError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

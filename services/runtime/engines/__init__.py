@@ -15,7 +15,7 @@ def create_engine(settings: TaskSettings, model_name: str) -> Engine:
         case "triton":
             from services.runtime.engines.triton import TritonEngine
 
-            return TritonEngine(settings.triton_url, model_name)
+            return TritonEngine(settings.triton_url, model_name, settings.tls_as_caller)
         case "onnxruntime":
             from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
 

@@ -11,6 +11,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 from perception.channels import channel_options
+from perception.connections import open_async_channel
+from perception.tls import TLS
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
@@ -70,9 +72,10 @@ class TritonEngine:
     It may be created before the server runs and outlives the server's restarts.
     """
 
-    def __init__(self, url: str, model_name: str) -> None:
-        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`."""
+    def __init__(self, url: str, model_name: str, tls: TLS | None = None) -> None:
+        """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`. tls: none: plain text."""
         self._url = url
+        self._tls = tls
         self._name = model_name
         self._channel: grpc.aio.Channel | None = None
         self._model: Model | None = None
@@ -177,7 +180,7 @@ class TritonEngine:
     def _open_channel(self) -> grpc.aio.Channel:
         # Not in the constructor: a channel belongs to the event loop in which it is made.
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._url, options=_CHANNEL_OPTIONS)
+            self._channel = open_async_channel(self._url, _CHANNEL_OPTIONS, self._tls)
         return self._channel
 
     def _stub(self) -> Any:

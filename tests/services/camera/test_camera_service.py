@@ -18,6 +18,7 @@ from services.camera.servicer import CameraServicer
 from services.camera.settings import AgentSettings, CameraSettings
 from services.camera.watchers import Watcher
 from services.runtime.interceptors import RequestInterceptor
+from services.runtime.settings import CallerSettings
 from tests.services.camera.sources import camera, jpegs, number_of
 from tests.services.camera.test_camera_sinks import sent
 from tests.support.mjpeg_server import mjpeg_camera
@@ -31,7 +32,7 @@ STREAMING = camera_pb2.CAMERA_STATE_STREAMING
 async def agent(cameras: Sequence[CameraSettings], port: int) -> AsyncIterator[tuple[Agent, Any]]:
     """A running agent of these cameras, and a stub of its service."""
     settings = AgentSettings(gateway=f"127.0.0.1:{port}", cameras=tuple(cameras))
-    running = Agent(settings)
+    running = Agent(settings, CallerSettings())
     server = grpc.aio.server(interceptors=[RequestInterceptor(4)])
     camera_pb2_grpc.add_CameraServiceServicer_to_server(CameraServicer(running.cameras), server)
     bound = server.add_insecure_port("127.0.0.1:0")

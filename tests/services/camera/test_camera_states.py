@@ -12,10 +12,11 @@ from random import Random
 from perception.v1 import camera_pb2
 from prometheus_client import REGISTRY
 
-from services.camera.camera import Camera
+from services.camera.camera import Camera, CameraFrame
+from services.camera.capture.protocol import Report
 from services.camera.settings import CameraSettings
 from services.camera.status import CameraStatus, state_name
-from tests.services.camera.sources import black_hole, camera, jpegs, write_film
+from tests.services.camera.sources import black_hole, camera, jpegs, number_of, write_film
 from tests.support.mjpeg_server import mjpeg_camera
 from tests.support.rtsp import RtspServer
 
@@ -142,3 +143,29 @@ async def test_file_that_is_not_there_yet(tmp_path: Path) -> None:
         assert gate.history[0].reason == "No such file or directory"
         write_film(film.with_name("made.mp4"), 5, 25).rename(film)
         await gate.until(lambda: gate.states()[-1] == "ended")
+
+
+async def test_a_frame_whose_taker_has_just_gone_waits_for_the_next_one(tmp_path: Path) -> None:
+    """Of a lossless source: each frame's first taker goes in the moment in which it comes, the last with the source."""
+    film = write_film(tmp_path / "film.mp4", 5, 25)
+    taking: list[asyncio.Task[CameraFrame | None]] = []
+
+    class Status(CameraStatus):
+        def saw(self, report: Report) -> None:
+            super().saw(report)
+            if report.frame is not None:
+                taking[-1].cancel()
+
+    settings = camera(film, name="whole", pace="as_fast_as_possible")
+    whole = Camera(settings, Status("whole"), Random(0))
+    following = asyncio.create_task(whole.run())
+    numbers = []
+    async with asyncio.timeout(30):
+        while not whole.is_over:
+            taking.append(asyncio.create_task(whole.next_frame()))
+            await asyncio.wait(taking[-1:])
+            await asyncio.sleep(0.1)  # time for the source to go on, where nothing keeps it
+            if (frame := await whole.next_frame()) is not None:
+                numbers.append(number_of(frame.jpeg))
+        await following
+    assert numbers == [0, 1, 2, 3, 4]
