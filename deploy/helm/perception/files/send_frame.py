@@ -5,20 +5,18 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import grpc
 import numpy as np
-from perception import PerceptionClient, PerceptionError
+from perception import TLS, PerceptionClient, PerceptionError
 from perception.scene import task_name
 
 expected = set(os.environ["TASKS"].split())
 mistakes = []
-credentials = token = None
+tls = token = None
 if "TLS_CA_FILE" in os.environ:
-    files = (Path(os.environ[f"TLS_{name}_FILE"]) for name in ("CA", "KEY", "CERTIFICATE"))
-    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    tls = TLS(*(os.environ[f"TLS_{name}_FILE"] for name in ("CA", "CERTIFICATE", "KEY")))
 if "TOKEN_FILE" in os.environ:
-    token = Path(os.environ["TOKEN_FILE"]).read_text().strip()
-with PerceptionClient(os.environ["GATEWAY"], credentials=credentials, token=token) as client:
+    token = Path(os.environ["TOKEN_FILE"])
+with PerceptionClient(os.environ["GATEWAY"], tls=tls, token=token) as client:
     try:
         described = {task_name(task.task): task for task in client.describe(timeout=20).tasks}
         for name in sorted(expected):
