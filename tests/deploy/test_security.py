@@ -116,6 +116,17 @@ def test_the_kubelet_asks_for_health_without_tls() -> None:
         assert ports["health"] not in [*reached, *(port["port"] for port in service["spec"]["ports"])]
 
 
+def test_the_page_is_served_by_https() -> None:
+    for values, scheme in ((AGENT, "HTTP"), (TLS, "HTTPS")):
+        pods = _pods(values)
+        (viewer,) = pods["viewer"]["containers"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert viewer[probe]["httpGet"]["scheme"] == scheme
+        assert _settings(pods["test"])["VIEWER"] == f"{scheme.lower()}://perception-viewer:8080"
+        # People have no certificate to show, and nor has the kubelet.
+        assert "TLS_CLIENT_AUTHENTICATION" not in _settings(pods["viewer"])
+
+
 def _of(found: Object, component: str) -> bool:
     return found["metadata"]["labels"].get("app.kubernetes.io/component") == component
 
