@@ -1,6 +1,7 @@
 """`python -m services.gateway`: Turns frames into scenes."""
 
 import asyncio
+import logging
 
 from perception.v1 import perception_pb2_grpc
 
@@ -10,8 +11,12 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streams.registry import Streams
 from services.gateway.tasks import connect
 from services.gateway.taxonomy import Taxonomy, TaxonomyError
+from services.runtime.access import AccessInterceptor, Gate
+from services.runtime.authentication import Authentication
 from services.runtime.server import Served, Service, run
 from services.runtime.settings import read_settings
+
+log = logging.getLogger(__name__)
 
 
 def main() -> None:
@@ -42,9 +47,17 @@ def main() -> None:
             "perception.v1.PerceptionService",
             lambda server: perception_pb2_grpc.add_PerceptionServiceServicer_to_server(servicer, server),
         )
-        return Service([served], ready, close, streams.stop)
+        return Service([served], ready, close, streams.stop, _access(settings))
 
     run("gateway", settings, build)
+
+
+def _access(settings: GatewaySettings) -> AccessInterceptor | None:
+    if settings.authentication == "off":
+        return None
+    if settings.tls_as_server is None:
+        log.warning("callers' tokens come in plain text: TLS_CERTIFICATE_FILE is not set")
+    return AccessInterceptor(Gate(Authentication(settings)))
 
 
 if __name__ == "__main__":

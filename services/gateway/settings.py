@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from services.runtime.authentication import AuthenticationSettings
 from services.runtime.settings import ServiceSettings
 
 
-class GatewaySettings(ServiceSettings):
+class GatewaySettings(ServiceSettings, AuthenticationSettings):
     """Settings of the gateway. An empty address leaves the task out of the system."""
 
     max_connection_age_grace_seconds: float = Field(

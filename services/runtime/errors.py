@@ -3,6 +3,11 @@
 ServiceError
 ├── InvalidInput            the caller sent something wrong; names the field
 ├── NotFound                the caller named something that is not there; names the field
+├── NoToken                 the caller showed no token where one is needed
+├── WrongToken              the caller's token is nobody's, has expired, or is not what its issuer signed
+├── ScopeMissing            the caller may not do this; names the scope that would allow it
+├── QuotaExceeded           the caller has used up what it may; names the quota
+├── KeysUnavailable         who issues tokens cannot be asked for its keys
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
 ├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
@@ -18,6 +23,11 @@ ServiceError
 |-------------------|---------------------|-----------|
 | InvalidInput      | INVALID_ARGUMENT    | no        |
 | NotFound          | NOT_FOUND           | no        |
+| NoToken           | UNAUTHENTICATED     | no        |
+| WrongToken        | UNAUTHENTICATED     | no        |
+| ScopeMissing      | PERMISSION_DENIED   | no        |
+| QuotaExceeded     | RESOURCE_EXHAUSTED  | yes       |
+| KeysUnavailable   | UNAVAILABLE         | yes       |
 | LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
 | Overloaded        | RESOURCE_EXHAUSTED  | yes       |
 | Stopping          | UNAVAILABLE         | yes       |
@@ -81,6 +91,71 @@ class NotFound(ServiceError):
     def metadata(self) -> dict[str, str]:
         """Names the field."""
         return {"field": self.field}
+
+
+class NoToken(ServiceError):
+    """The caller showed no token where one is needed."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "NO_TOKEN"
+
+    def __init__(self) -> None:
+        super().__init__("no token: expected the metadata authorization: Bearer …")
+
+
+class WrongToken(ServiceError):
+    """The caller's token is nobody's, has expired, or is not what its issuer signed."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "WRONG_TOKEN"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(f"the token {description}")
+
+
+class ScopeMissing(ServiceError):
+    """The caller may not do this."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "SCOPE_MISSING"
+
+    def __init__(self, client: str, scope: str) -> None:
+        super().__init__(f"{client} lacks the scope {scope}")
+        self.client = client
+        self.scope = scope
+
+    def metadata(self) -> dict[str, str]:
+        """Names the client and the scope that would allow it."""
+        return {"client": self.client, "scope": self.scope}
+
+
+class QuotaExceeded(ServiceError):
+    """The caller has used up what it may."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "QUOTA_EXCEEDED"
+
+    def __init__(self, client: str, quota: str, limit: float, retry_after_seconds: float) -> None:
+        super().__init__(f"{client} has used up its {quota}, {limit:g}")
+        self.client = client
+        self.quota = quota
+        self.limit = limit
+        self.retry_after_seconds = retry_after_seconds
+
+    def metadata(self) -> dict[str, str]:
+        """Names the client, the quota and its limit."""
+        return {"client": self.client, "quota": self.quota, "limit": f"{self.limit:g}"}
+
+
+class KeysUnavailable(ServiceError):
+    """Who issues tokens cannot be asked for its keys."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "KEYS_UNAVAILABLE"
+    retry_after_seconds = 1.0
+
+    def __init__(self) -> None:
+        super().__init__("the keys of who issues tokens are not known yet")
 
 
 class LimitExceeded(ServiceError):

@@ -12,12 +12,16 @@ from services.runtime import tracing
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Id of the request at work in this context; empty outside of one."""
+client: ContextVar[str] = ContextVar("client", default="")
+"""Who makes that request; empty where nobody asked."""
 
 
 class _Ids(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
         record.trace_id = tracing.tracer.trace_id()
+        if client.get():
+            record.client = client.get()
         return True
 
 

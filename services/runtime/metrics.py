@@ -51,9 +51,9 @@ CERTIFICATE_EXPIRY = Gauge(
 )
 ACCESS = Counter(
     "perception_access_total",
-    "Calls, and sign-ins and requests of the page, where callers authenticate: accepted, no_token, wrong_token (not "
-    "known, expired or not what its issuer signed), no_scope, too_many_requests, too_many_streams, or no_keys (the "
-    "issuer's are not there yet).",
+    "Calls of the gateway, and sign-ins and dropped pictures at the viewer, where callers authenticate: accepted, "
+    "no_token, wrong_token (not known, expired or not what its issuer signed), no_scope, too_many_requests, "
+    "too_many_streams, or no_keys (the issuer's are not there yet).",
     ("result",),
 )
 TRACE_SPANS = Counter(

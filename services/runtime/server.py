@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 
 from services.runtime import logs, metrics, tracing
+from services.runtime.access import AccessInterceptor
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.settings import ServiceSettings
 from services.runtime.tls import server_credentials
@@ -48,13 +49,15 @@ class Service:
     """What a process serves.
 
     ready: whether it can do its work now; health follows it. close: gives back what the servicers hold. drain: told
-    that the process is going to stop; calls that would stay open then end by themselves.
+    that the process is going to stop; calls that would stay open then end by themselves. access: lets calls in; none:
+    whoever reaches the port may call, and ask by reflection what there is.
     """
 
     served: Sequence[Served]
     ready: Callable[[], Awaitable[bool]]
     close: Callable[[], Awaitable[None]]
     drain: Callable[[], None] = lambda: None
+    access: AccessInterceptor | None = None
 
 
 def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Service]]) -> None:
@@ -70,7 +73,10 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = await build()
     server = grpc.aio.server(
-        interceptors=[RequestInterceptor(settings.max_concurrent_requests)],
+        interceptors=[
+            RequestInterceptor(settings.max_concurrent_requests),
+            *([service.access] if service.access else []),
+        ],
         options=_options(settings),
         # The interceptor keeps the setting's limit; this one bounds what arrives before it is asked.
         maximum_concurrent_rpcs=2 * settings.max_concurrent_requests + _HEALTH_CALLS,
@@ -82,9 +88,10 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     for served in service.served:
         served.register(server)
     names = [served.name for served in service.served]
-    reflection.enable_server_reflection(
-        [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
-    )
+    if service.access is None:
+        reflection.enable_server_reflection(
+            [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME], server
+        )
     # Until the model has answered once, nothing is well; left alone, gRPC's health would say the opposite.
     for name in ["", *names]:
         await health.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import WSCloseCode, web
 
 from services.runtime import metrics
 from services.viewer.agents import CameraAgents
+from services.viewer.login import PAGE, Login
 from services.viewer.pictures import Pictures
 from services.viewer.relay import Mailbox, Message, Relays, Upstream
 from services.viewer.settings import ViewerSettings
-
-PAGE = Path(__file__).parent / "page"
 
 _HEARTBEAT_SECONDS = 10.0
 """A browser that does not answer a ping is gone."""
@@ -24,10 +22,11 @@ _LONGEST_WORD = 64
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Nothing to other sites; with no-referrer even a form of our own would come from the origin "null".
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     # A new version of the viewer is on the page with the next reload.
     "Cache-Control": "no-cache",
@@ -45,11 +44,19 @@ class Viewer:
         self._pictures = Pictures(settings)
         self._relays = Relays()
         self._sockets: set[web.WebSocketResponse] = set()
+        self._login = Login(settings) if settings.authentication == "required" else None
 
     def application(self) -> web.Application:
         """The routes."""
         application = web.Application(client_max_size=self._settings.max_image_bytes)
-        application.router.add_get("/", _index)
+        if self._login is None:
+            application.router.add_get("/", _index)
+        else:
+            application.middlewares.append(self._login.guard)
+            application.router.add_get("/", self._login.index)
+            application.router.add_get("/login", self._login.form)
+            application.router.add_post("/login", self._own_pages_only(self._login.sign_in))
+            application.router.add_post("/logout", self._own_pages_only(self._login.sign_out))
         application.router.add_get("/healthz", _health)
         application.router.add_get("/cameras", self._own_pages_only(self._list))
         application.router.add_get("/camera", self._own_pages_only(self._watch))
@@ -93,11 +100,14 @@ class Viewer:
         socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_SECONDS, compress=False, max_msg_size=_LONGEST_WORD)
         self._sockets.add(socket)
         metrics.VIEWER_PAGES.inc()
+        watching_over = asyncio.create_task(self._login.watch_over(request, socket)) if self._login else None
         try:
             await socket.prepare(request)
             with self._relays.watch(key, upstream) as mailbox:
                 await _converse(socket, mailbox)
         finally:
+            if watching_over:
+                watching_over.cancel()
             self._sockets.discard(socket)
             metrics.VIEWER_PAGES.dec()
         return socket

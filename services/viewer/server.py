@@ -61,5 +61,7 @@ async def _serve(settings: ViewerSettings) -> None:
 
 def _tls(settings: ViewerSettings) -> WebServerTLS | None:
     if settings.tls_as_server is None:
+        if settings.authentication == "required":
+            log.warning("people's tokens come in plain text: TLS_CERTIFICATE_FILE is not set")
         return None
     return WebServerTLS(settings.tls_as_server, require_clients=settings.requires_certificates)

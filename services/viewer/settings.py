@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from services.runtime.authentication import AuthenticationSettings
 from services.runtime.settings import CallerSettings
 
 
-class ViewerSettings(CallerSettings):
+class ViewerSettings(CallerSettings, AuthenticationSettings):
     """Settings of the viewer. Lists are separated by commas."""
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all, as in a container.")

@@ -7,6 +7,8 @@
 
 const FIRST_DELAY = 250;
 const LONGEST_DELAY = 1500;
+/** How the viewer closes a socket of who has to sign in (again); a reload leads there. */
+const SIGNED_OUT = 4401;
 
 export class Connection {
   #path;
@@ -66,7 +68,7 @@ export class Connection {
       this.#expectMore(socket);
       drawing = drawing.then(() => this.#draw(socket, data));
     };
-    socket.onclose = () => this.#lost(socket);
+    socket.onclose = ({ code }) => (code === SIGNED_OUT ? location.reload() : this.#lost(socket));
     this.#expectMore(socket);
   }
 

@@ -122,6 +122,11 @@ def subclasses(kind: type) -> set[type]:
 EXAMPLES: dict[str, errors.ServiceError] = {
     "InvalidInput": errors.InvalidInput("image.raw.stride", "is 3"),
     "NotFound": errors.NotFound("camera", "no camera 'gate'"),
+    "NoToken": errors.NoToken(),
+    "WrongToken": errors.WrongToken("is not known"),
+    "ScopeMissing": errors.ScopeMissing("token/gate", "watch"),
+    "QuotaExceeded": errors.QuotaExceeded("token/gate", "streams", 2, 5.0),
+    "KeysUnavailable": errors.KeysUnavailable(),
     "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9),
     "Overloaded": errors.Overloaded("no room", 0.25),
     "Stopping": errors.Stopping(),
@@ -135,6 +140,8 @@ EXAMPLES: dict[str, errors.ServiceError] = {
 METADATA = {
     "NotFound": {"field": "camera"},
     "InvalidInput": {"field": "image.raw.stride"},
+    "ScopeMissing": {"client": "token/gate", "scope": "watch"},
+    "QuotaExceeded": {"client": "token/gate", "quota": "streams", "limit": "2"},
     "LimitExceeded": {"field": "image.encoded", "limit": "9"},
     "DeadlineExceeded": {"stage": "inference"},
     "EngineUnavailable": {"model": "yolo"},
