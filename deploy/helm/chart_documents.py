@@ -7,6 +7,7 @@ settings that the services' own code declares, so that a misspelt or impossible 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def schema() -> str:
         whole["definitions"][name] = _settings_schema(kind)
     cameras = CameraSettings.model_json_schema(ref_template="#/definitions/{model}")
     whole["definitions"] |= {**cameras.pop("$defs"), "camera": cameras}
-    return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _values(node: yaml.MappingNode, lines: list[str], prefix: str) -> Iterator[Value]:
@@ -116,7 +117,8 @@ def _settings_schema(kind: type[BaseModel]) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            name.upper(): {key: value for key, value in declared.items() if key != "title"}
+            # JSON has no word for infinity.
+            name.upper(): {key: value for key, value in declared.items() if key != "title" and value != math.inf}
             for name, declared in properties.items()
             if name not in OF_THE_CHART
         },
