@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from services.camera.settings import AgentEnvironment
+from services.gateway.settings import GatewaySettings
+from services.runtime.settings import CallerSettings, ServiceSettings, TaskSettings
+from services.viewer.settings import ViewerSettings
 from tests.deploy import chart
 from tests.deploy.chart import AGENT, SWITCHES, Object, environment, needs_helm, pod_spec
+from tests.support.certificates import Authority
 
 pytestmark = needs_helm
 
@@ -46,6 +52,35 @@ def _mounted(pod: Object) -> Iterator[tuple[str, Object]]:
             assert mount["readOnly"] is True
             assert "subPath" not in mount  # what is mounted by file never changes
             yield mount["mountPath"], volumes[mount["name"]]
+
+
+@pytest.mark.parametrize("component", sorted(OURS))
+def test_the_services_take_what_they_are_told(component: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: dict[str, type[ServiceSettings] | type[CallerSettings]] = {
+        "gateway": GatewaySettings,
+        "viewer": ViewerSettings,
+        "camera": AgentEnvironment,
+    }
+    kind = kinds.get(component, TaskSettings)
+    tls = Authority.make(tmp_path).issue("tls")
+    (tmp_path / "tokens.yaml").write_text("[{name: a, sha256: '%s', scopes: [perceive]}]" % ("0" * 64))
+    (tmp_path / "token").write_text("a")
+    files = {
+        "/etc/perception-tls/tls.crt": tls.certificate,
+        "/etc/perception-tls/tls.key": tls.key,
+        "/etc/perception-tls/ca.crt": tls.authorities,
+        "/etc/perception-authentication/tokens.yaml": tmp_path / "tokens.yaml",
+        "/etc/perception-token/token": tmp_path / "token",
+    }
+    told = _settings(_pods(f"{TLS}\n{SWITCHES['identity provider']}  tokensSecret: callers\n")[component])
+    security = {name for name in told if name.startswith(("TLS_", "AUTHENTICATION", "TOKEN_", "HEALTH_"))}
+    assert security <= {name.upper() for name in kind.model_fields}
+    for name in security:
+        monkeypatch.setenv(name, str(files.get(told[name], told[name])))
+    settings = kind()
+    assert settings.tls_as_server is not None
+    assert settings.tls_as_caller is not None
+    assert settings.requires_certificates == (component != "viewer")
 
 
 def test_nothing_of_it_is_there_where_it_is_off() -> None:
