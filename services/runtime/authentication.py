@@ -154,6 +154,8 @@ class Authentication:
         # RecursionError: JSON that is nothing but brackets.
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
             raise WrongToken(f"is not accepted: {error!s:.200}") from None
+        if not claims["sub"]:
+            raise WrongToken("is not accepted: its claim sub is empty")
         return claims
 
     def _of_issuer(self, claims: dict[str, Any]) -> Client:

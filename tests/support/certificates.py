@@ -42,15 +42,16 @@ class Authority:
         """Its own certificate."""
         return self.directory / f"{self.name}.pem"
 
-    def issue(self, name: str, valid: timedelta = timedelta(hours=1)) -> TLS:
-        """A certificate for localhost and 127.0.0.1, in files that it replaces where they exist.
+    def issue(self, name: str, valid: timedelta = timedelta(hours=1), owner: str = "") -> TLS:
+        """A certificate for localhost and 127.0.0.1, in files of that name, which it replaces where they exist.
 
-        valid: from now on; in the past where negative.
+        valid: from now on; in the past where negative. owner: the name in the certificate, that of the files where none
+        is given.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
         signed = (
-            _certificate(_named(name), self.certificate.subject, key, valid)
+            _certificate(_named(owner or name), self.certificate.subject, key, valid)
             .add_extension(names, critical=False)
             .sign(self.key, hashes.SHA256())
         )

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from perception import PerceptionClient, PerceptionError
+from perception import TLS, PerceptionClient, PerceptionError
 
 from tests.support.contract_models import picture
 
@@ -15,11 +15,13 @@ from tests.support.contract_models import picture
 class Load:
     """Callers that perceive one picture after the other, from `with` on to its end.
 
-    failures: what went wrong: a call that failed, or a task that failed behind one that did not.
+    tls, token: how they show who they are. failures: what went wrong: a call that failed, or a task that failed behind one that did not.
     """
 
     address: str
     callers: int = 4
+    tls: TLS | None = None
+    token: str | None = None
     answered: int = 0
     slowest_seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
@@ -27,7 +29,7 @@ class Load:
     def __enter__(self) -> Load:
         self._end = threading.Event()
         self._lock = threading.Lock()
-        self._client = PerceptionClient(self.address)
+        self._client = PerceptionClient(self.address, tls=self.tls, token=self.token)
         self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
         for thread in self._threads:
             thread.start()
