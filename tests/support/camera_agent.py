@@ -14,6 +14,8 @@ from urllib.request import urlopen
 
 import grpc
 import yaml
+from perception import TLS
+from perception.connections import open_channel
 from perception.v1 import camera_pb2, camera_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -22,9 +24,12 @@ from tests.support.triton import free_ports
 
 
 class AgentProcess:
-    """`perception camera run` on free ports."""
+    """`perception camera run` on free ports. tls: how this test calls it."""
 
-    def __init__(self, directory: Path, gateway: str, cameras: list[dict[str, Any]], **environment: str) -> None:
+    def __init__(
+        self, directory: Path, gateway: str, cameras: list[dict[str, Any]], tls: TLS | None = None, **environment: str
+    ) -> None:
+        self._tls = tls
         self.port, self.metrics_port = free_ports(2)
         config = directory / "cameras.yaml"
         config.write_text(
@@ -54,7 +59,7 @@ class AgentProcess:
         )
 
     def __enter__(self) -> AgentProcess:
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
+        self.channel = open_channel(f"127.0.0.1:{self.port}", (), self._tls)
         self.stub = camera_pb2_grpc.CameraServiceStub(self.channel)
         try:
             grpc.channel_ready_future(self.channel).result(60)

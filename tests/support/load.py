@@ -15,7 +15,8 @@ from tests.support.contract_models import picture
 class Load:
     """Callers that perceive one picture after the other, from `with` on to its end.
 
-    tls, token: how they show who they are. failures: what went wrong: a call that failed, or a task that failed behind one that did not.
+    tls, token: how they show who they are. failures: what went wrong: a call that failed, or a task that failed behind
+    one that did not.
     """
 
     address: str

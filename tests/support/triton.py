@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import grpc
+from perception import TLS
+from perception.connections import open_channel
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from services.stack.triton import DEFAULT_ENVIRONMENT, TritonPorts, triton_command
@@ -40,8 +42,13 @@ class TritonServer:
         host: str = "127.0.0.1",
         ports: TritonPorts | None = None,
         arguments: Sequence[str] = (),
+        tls: TLS | None = None,
     ) -> None:
-        """host: an address of the loopback interface. ports: free ones where not given. arguments: further ones."""
+        """host: an address of the loopback interface. ports: free ones where not given. arguments: further ones.
+
+        tls: how it is called by this test.
+        """
+        self._tls = tls
         self.repository = repository
         self.ports = ports or TritonPorts(*free_ports(3))
         self.host = host
@@ -80,7 +87,7 @@ class TritonServer:
         return self
 
     def _serves(self) -> bool:
-        with grpc.insecure_channel(self.url) as channel:
+        with open_channel(self.url, (), self._tls) as channel:
             stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
             try:
                 return bool(stub.ServerReady(service_pb2.ServerReadyRequest(), timeout=1).ready) and all(
