@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,10 +42,10 @@ class AuthenticationSettings(BaseSettings):
         "", validate_default=True, description="Whom they are for: the claim aud that they must have."
     )
     authentication_rate: float = Field(
-        float("inf"), gt=0, description="Calls a second of a client whose token names no rate; inf: no limit."
+        0.0, ge=0, allow_inf_nan=False, description="Calls a second of a client whose token names no rate; 0: no limit."
     )
     authentication_streams: int = Field(
-        1_000_000, ge=1, description="Camera streams at once of a client whose token names no number."
+        0, ge=0, description="Camera streams at once of a client whose token names no number; 0: no limit."
     )
     authentication: Literal["off", "required"] = Field(
         "off", validate_default=True, description="Whether callers need a token; docs/security.md."
@@ -94,14 +95,14 @@ class Client:
     """Who calls.
 
     name: for logs, unique over tokens and issuer. rate: calls a second, and burst: calls at once after a pause.
-    streams: camera streams at once.
+    streams: camera streams at once. Infinity where there is no limit.
     """
 
     name: str
     scopes: frozenset[str]
     rate: float
     burst: float
-    streams: int
+    streams: float
 
 
 class Authentication:
@@ -109,6 +110,8 @@ class Authentication:
 
     def __init__(self, settings: AuthenticationSettings) -> None:
         self._settings = settings
+        self._rate = settings.authentication_rate or math.inf
+        self._streams = settings.authentication_streams or math.inf
         file = settings.authentication_tokens_file
         self._entries = Watched([file], lambda: read_tokens(file)) if file else None
         jwks = settings.authentication_jwks
@@ -127,13 +130,13 @@ class Authentication:
             raise WrongToken("is not known")
         if entry.expires is not None and entry.expires <= datetime.now(UTC):
             raise WrongToken(f"of {entry.name} expired at {entry.expires.isoformat()}")
-        rate = entry.rate or self._settings.authentication_rate
+        rate = entry.rate or self._rate
         return Client(
             name=f"token/{entry.name}",
             scopes=frozenset(entry.scopes),
             rate=rate,
             burst=entry.burst or max(rate, 1.0),
-            streams=entry.streams or self._settings.authentication_streams,
+            streams=entry.streams or self._streams,
         )
 
     async def _claims(self, token: str, keys: IssuerKeys) -> dict[str, Any]:
@@ -159,13 +162,12 @@ class Authentication:
         return claims
 
     def _of_issuer(self, claims: dict[str, Any]) -> Client:
-        rate = self._settings.authentication_rate
         return Client(
             name=f"issuer/{claims['sub']:.{_LONGEST_NAME}}",
             scopes=_scopes(claims),
-            rate=rate,
-            burst=max(rate, 1.0),
-            streams=self._settings.authentication_streams,
+            rate=self._rate,
+            burst=max(self._rate, 1.0),
+            streams=self._streams,
         )
 
 

@@ -216,5 +216,8 @@ def _usable(tls: TLS) -> None:
 def _refuse(program: str, error: ValidationError) -> NoReturn:
     for problem in error.errors():
         variable = "_".join(str(part) for part in problem["loc"]).upper()
-        print(f"{program}: {variable}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)
+        print(
+            f"{program}: {variable}: {problem['msg'].removeprefix('Value error, ')}, got {problem['input']!r}",
+            file=sys.stderr,
+        )
     raise SystemExit(2)

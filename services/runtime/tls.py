@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
@@ -62,25 +63,26 @@ class WebServerTLS:
     def __init__(self, tls: TLS, *, require_clients: bool) -> None:
         self._tls = tls
         self._watched = tls.watched()
-        self._used = self._watched.value()
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.context.verify_mode = ssl.CERT_REQUIRED if require_clients else ssl.CERT_NONE
-        self._use()
+        self._use(self._watched.value())
 
     async def follow(self) -> None:
         """Looks once a second, for ever."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             if (value := self._watched.value()) is not self._used:
-                self._used = value
-                self._use()
+                # They may have changed once more since they were read; then the next look finds them.
+                with suppress(OSError):
+                    self._use(value)
 
-    def _use(self) -> None:
+    def _use(self, value: Certificates) -> None:
         assert self._tls.certificate is not None
         self.context.load_cert_chain(self._tls.certificate, self._tls.key)
-        if self._used.authorities is not None:
-            self.context.load_verify_locations(cadata=self._used.authorities.decode())
-        _show_expiry(self._used)
+        if value.authorities is not None:
+            self.context.load_verify_locations(cadata=value.authorities.decode())
+        self._used = value
+        _show_expiry(value)
 
 
 def _show_expiry(certificates: Certificates) -> None:

@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from perception import (
     TLS,
     PerceptionClient,
+    PerceptionError,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,

@@ -163,8 +163,12 @@ class _Channel(grpc.Channel):
     def _answered_as_a_stream(self, *method: Any, **more: Any) -> Method:
         def call(request: Any, *, metadata: Any = None, **options: Any) -> Any:
             invoke, end = self._connections.begin(*method, **more)
-            answers = invoke(request, metadata=(*(metadata or ()), *self._authorization.metadata()), **options)
-            if not answers.add_callback(end):
+            try:
+                answers = invoke(request, metadata=(*(metadata or ()), *self._authorization.metadata()), **options)
+            except BaseException:
+                end()
+                raise
+            if not answers.add_callback(end):  # it has ended already
                 end()
             return answers
 
@@ -214,7 +218,11 @@ class _AsyncChannel(grpc.aio.Channel):
     def _method(self, *method: Any, **more: Any) -> Method:
         def call(*request: Any, metadata: Any = None, **options: Any) -> Any:
             invoke, end = self._connections.begin(*method, **more)
-            started = invoke(*request, metadata=(*(metadata or ()), *self._authorization.metadata()), **options)
+            try:
+                started = invoke(*request, metadata=(*(metadata or ()), *self._authorization.metadata()), **options)
+            except BaseException:
+                end()
+                raise
             started.add_done_callback(lambda _: end())
             return started
 
