@@ -147,7 +147,7 @@ def test_every_deployment_has_probes(preset: str, values: str) -> None:
         ports = _ports(container)
         readiness = container["readinessProbe"]
         if _component(deployment) == "viewer":
-            assert readiness["httpGet"] == {"path": "/healthz", "port": "http"}
+            assert readiness["httpGet"] == {"path": "/healthz", "port": "http", "scheme": "HTTP"}
         else:
             assert readiness["grpc"] == {"port": ports["grpc"]}
         for probe in ("startupProbe", "livenessProbe"):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from services.camera.settings import AgentEnvironment
+from services.gateway.settings import GatewaySettings
+from services.runtime.settings import CallerSettings, ServiceSettings, TaskSettings
+from services.viewer.settings import ViewerSettings
 from tests.deploy import chart
 from tests.deploy.chart import AGENT, SWITCHES, Object, environment, needs_helm, pod_spec
+from tests.support.certificates import Authority
 
 pytestmark = needs_helm
 
@@ -46,6 +52,35 @@ def _mounted(pod: Object) -> Iterator[tuple[str, Object]]:
             assert mount["readOnly"] is True
             assert "subPath" not in mount  # what is mounted by file never changes
             yield mount["mountPath"], volumes[mount["name"]]
+
+
+@pytest.mark.parametrize("component", sorted(OURS))
+def test_the_services_take_what_they_are_told(component: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds: dict[str, type[ServiceSettings] | type[CallerSettings]] = {
+        "gateway": GatewaySettings,
+        "viewer": ViewerSettings,
+        "camera": AgentEnvironment,
+    }
+    kind = kinds.get(component, TaskSettings)
+    tls = Authority.make(tmp_path).issue("tls")
+    (tmp_path / "tokens.yaml").write_text("[{name: a, sha256: '%s', scopes: [perceive]}]" % ("0" * 64))
+    (tmp_path / "token").write_text("a")
+    files = {
+        "/etc/perception-tls/tls.crt": tls.certificate,
+        "/etc/perception-tls/tls.key": tls.key,
+        "/etc/perception-tls/ca.crt": tls.authorities,
+        "/etc/perception-authentication/tokens.yaml": tmp_path / "tokens.yaml",
+        "/etc/perception-token/token": tmp_path / "token",
+    }
+    told = _settings(_pods(f"{TLS}\n{SWITCHES['identity provider']}  tokensSecret: callers\n")[component])
+    security = {name for name in told if name.startswith(("TLS_", "AUTHENTICATION", "TOKEN_", "HEALTH_"))}
+    assert security <= {name.upper() for name in kind.model_fields}
+    for name in security:
+        monkeypatch.setenv(name, str(files.get(told[name], told[name])))
+    settings = kind()
+    assert settings.tls_as_server is not None
+    assert settings.tls_as_caller is not None
+    assert settings.requires_certificates == (component != "viewer")
 
 
 def test_nothing_of_it_is_there_where_it_is_off() -> None:
@@ -114,6 +149,17 @@ def test_the_kubelet_asks_for_health_without_tls() -> None:
         service = next(one for one in chart.objects("Service", values=TLS) if _of(one, component))
         reached = [port["port"] for rule in policy["spec"]["ingress"] for port in rule["ports"]]
         assert ports["health"] not in [*reached, *(port["port"] for port in service["spec"]["ports"])]
+
+
+def test_the_page_is_served_by_https() -> None:
+    for values, scheme in ((AGENT, "HTTP"), (TLS, "HTTPS")):
+        pods = _pods(values)
+        (viewer,) = pods["viewer"]["containers"]
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            assert viewer[probe]["httpGet"]["scheme"] == scheme
+        assert _settings(pods["test"])["VIEWER"] == f"{scheme.lower()}://perception-viewer:8080"
+        # People have no certificate to show, and nor has the kubelet.
+        assert "TLS_CLIENT_AUTHENTICATION" not in _settings(pods["viewer"])
 
 
 def _of(found: Object, component: str) -> bool:

@@ -55,6 +55,7 @@ WELL = {
     "PerceptionLatencyBurningSlow": "few frames are late",
     "PerceptionTritonQueueGrowing": "the queue is empty",
     "PerceptionNoTraffic": "frames always come",
+    "PerceptionCertificateExpiring": "nobody here has a certificate",
 }
 """Alerts whose expressions need not hold at any moment here, and why; their selectors find series all the same."""
 

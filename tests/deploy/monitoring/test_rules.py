@@ -97,7 +97,7 @@ def test_every_selector_says_whose_series_it_wants(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", ALERTS.values(), ids=ALERTS)
 def test_the_values_are_those_of_the_file(rule: Rule) -> None:
     value = values()["alerts"][value_name(rule["alert"])]
-    threshold = re.search(r"> ([0-9.]+)$", rule["expr"])
+    threshold = re.search(r"[<>] ([0-9.]+)$", rule["expr"])
     assert value["enabled"] is True
     assert (value["severity"], value["for"]) == (rule["labels"]["severity"], rule["for"])
     if "threshold" in value:

@@ -1,24 +1,23 @@
 """What `helm test` runs: asks the gateway for its tasks, and sends a frame through all of them."""
 
 import os
+import ssl
 import sys
 import urllib.request
 from pathlib import Path
 
-import grpc
 import numpy as np
-from perception import PerceptionClient, PerceptionError
+from perception import TLS, PerceptionClient, PerceptionError
 from perception.scene import task_name
 
 expected = set(os.environ["TASKS"].split())
 mistakes = []
-credentials = token = None
+tls = token = None
 if "TLS_CA_FILE" in os.environ:
-    files = (Path(os.environ[f"TLS_{name}_FILE"]) for name in ("CA", "KEY", "CERTIFICATE"))
-    credentials = grpc.ssl_channel_credentials(*(file.read_bytes() for file in files))
+    tls = TLS(*(os.environ[f"TLS_{name}_FILE"] for name in ("CA", "CERTIFICATE", "KEY")))
 if "TOKEN_FILE" in os.environ:
-    token = Path(os.environ["TOKEN_FILE"]).read_text().strip()
-with PerceptionClient(os.environ["GATEWAY"], credentials=credentials, token=token) as client:
+    token = Path(os.environ["TOKEN_FILE"])
+with PerceptionClient(os.environ["GATEWAY"], tls=tls, token=token) as client:
     try:
         described = {task_name(task.task): task for task in client.describe(timeout=20).tasks}
         for name in sorted(expected):
@@ -39,7 +38,8 @@ for name, status in scene.task_status.items():
         mistakes.append(f"{name}: {status.state}: {status.reason}")
 print(f"{len(scene.panoptic.segments)} segments in a frame of {frame.shape[1]}x{frame.shape[0]}")
 if viewer := os.environ.get("VIEWER"):
-    with urllib.request.urlopen(f"{viewer}/healthz", timeout=20) as answer:  # noqa: S310 - the chart's own address
+    trusted = ssl.create_default_context(cafile=os.environ.get("TLS_CA_FILE"))
+    with urllib.request.urlopen(f"{viewer}/healthz", timeout=20, context=trusted) as answer:  # noqa: S310 - the chart's own
         print(f"viewer: {answer.read().decode()}")
 if mistakes:
     sys.exit("\n".join(mistakes))

@@ -42,7 +42,7 @@ and for each alert whether it is there, its severity, its `for`, and the number 
 {{- $_ := set $rule "for" .alert.for -}}
 {{- $_ := set $rule "labels" (merge (dict "severity" .alert.severity) $values.alertLabels) -}}
 {{- if hasKey .alert "threshold" -}}
-  {{- $_ := set $rule "expr" (regexReplaceAll "> [0-9.]+$" $rule.expr (printf "> %v" .alert.threshold)) -}}
+  {{- $_ := set $rule "expr" (regexReplaceAll "[0-9.]+$" $rule.expr (toString .alert.threshold)) -}}
 {{- end -}}
 {{- $runbook := printf "%s/%s.md" (trimSuffix "/" $values.runbooksUrl) $rule.alert -}}
 {{- $_ := set $rule.annotations "runbook_url" $runbook -}}
