@@ -1,8 +1,8 @@
 """What the tests under tests/deploy need: `python -m deploy.helm.tools` builds programs, and caches schemas.
 
-All of it comes as Go modules into .cache/helm, where the tests look for it: programs at the versions, and with the
-checksums, of deploy/locks/go/NAME, modules that are read as files with those of deploy/locks/go/modules.sum. Needs Go;
-compiling helm takes some minutes.
+All of it comes as Go modules, at the versions that stand here, into .cache/helm, where the tests look for it. Every
+module, those that a program is made of too, must have its checksum in deploy/locks/go-modules.sum. Needs Go; compiling
+helm takes some minutes.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from rich.console import Console
 
 _PROJECT = Path(__file__).resolve().parents[2]
 CACHE = _PROJECT / ".cache" / "helm"
+CHECKSUMS = _PROJECT / "deploy" / "locks" / "go-modules.sum"
+"""A line for each module: its path, its version, and the sum that Go makes of its files."""
 
-_LOCKS = _PROJECT / "deploy" / "locks" / "go"
 _PROGRAMS = {
-    "helm": "helm.sh/helm/v3/cmd/helm",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
+    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
     # What Docker Compose itself reads its files with.
-    "compose-config": "github.com/compose-spec/compose-go/v2/cmd",
+    "compose-config": "github.com/compose-spec/compose-go/v2/cmd@v2.16.2",
 }
 KUBERNETES_VERSIONS = ("1.35.4", "1.36.3", "1.37.0")
 """The three minor versions whose schemas the chart is held to."""
@@ -161,10 +162,22 @@ def module(name: str) -> Path:
     answer = json.loads(ran.stdout) if ran.stdout else {"Error": ran.stderr}
     if "Error" in answer:
         raise RuntimeError(f"{name}: {answer['Error']}")
-    found = f"{answer['Path']} {answer['Version']} {answer['Sum']}"
-    if found not in (_LOCKS / "modules.sum").read_text(encoding="utf-8").splitlines():
-        raise RuntimeError(f"{name}: expected its line of deploy/locks/go/modules.sum, found {found}")
+    check_sums([f"{answer['Path']} {answer['Version']} {answer['Sum']}"])
     return Path(answer["Dir"])
+
+
+def made_of(program: Path) -> list[str]:
+    """The modules that a program was built from, in the form of `CHECKSUMS`."""
+    ran = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True, check=True)
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    return [" ".join(words[1:]) for words in lines if words and words[0] in ("mod", "dep")]
+
+
+def check_sums(found: list[str]) -> None:
+    """Raises `RuntimeError` naming the modules that are not those of `CHECKSUMS`."""
+    known = set(CHECKSUMS.read_text(encoding="utf-8").splitlines())
+    if strangers := [line for line in found if line not in known]:
+        raise RuntimeError("\n".join([f"expected lines of {CHECKSUMS}, found", *strangers]))
 
 
 def custom_resource_definitions(name: str) -> Iterator[Schema]:
@@ -176,7 +189,7 @@ def custom_resource_definitions(name: str) -> Iterator[Schema]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
+    return {**os.environ, "GOBIN": str(CACHE / "bin"), "GOFLAGS": "", "CGO_ENABLED": "0"}
 
 
 def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
@@ -194,8 +207,11 @@ def main() -> None:
     for name, package in _PROGRAMS.items():
         if not (CACHE / "bin" / name).is_file():
             with console.status(f"building {package}"):
-                flags = [f"-ldflags=-s -w {_HELM_KUBERNETES}", f"-o={CACHE / 'bin' / name}"]
-                subprocess.run(["go", "build", *flags, package], cwd=_LOCKS / name, env=_environment(), check=True)
+                command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
+                subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
+            installed = CACHE / "bin" / Path(package.partition("@")[0]).name
+            check_sums(made_of(installed))
+            installed.rename(CACHE / "bin" / name)
     complete = CACHE / "schemas" / "complete"
     contents = "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
     if complete.is_file() and complete.read_text(encoding="utf-8") == contents:
