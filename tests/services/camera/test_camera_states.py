@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
+import psutil
 from perception.v1 import camera_pb2
 from prometheus_client import REGISTRY
 
@@ -142,3 +143,15 @@ async def test_file_that_is_not_there_yet(tmp_path: Path) -> None:
         assert gate.history[0].reason == "No such file or directory"
         write_film(film.with_name("made.mp4"), 5, 25).rename(film)
         await gate.until(lambda: gate.states()[-1] == "ended")
+
+
+async def test_a_decoder_that_dies_is_started_again_and_harms_no_other(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 25, 25)
+    async with following(camera(film, name="struck", loop=True, retry_seconds=0.1)) as struck:
+        await struck.until(lambda: struck.states()[-1:] == ["streaming"])
+        (decoder,) = (child for child in psutil.Process().children() if "services.camera.capture" in child.cmdline())
+        async with following(camera(film, name="spared", loop=True)) as spared:
+            await spared.until(lambda: spared.states()[-1:] == ["streaming"])
+            decoder.kill()
+            await struck.until(lambda: struck.states()[-1] == "streaming" and "waiting" in struck.states())
+            assert spared.states() == ["streaming"]
