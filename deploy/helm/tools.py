@@ -1,8 +1,8 @@
 """What the tests under tests/deploy need: `python -m deploy.helm.tools` builds programs, and caches schemas.
 
-All of it comes as Go modules, at the versions that stand here, into .cache/helm, where the tests look for it. Every
-module, those that a program is made of too, must have its checksum in deploy/locks/go-modules.sum. Needs Go; compiling
-helm takes some minutes.
+All of it comes as Go modules into .cache/helm, where the tests look for it: programs at the versions, and with the
+checksums, of deploy/locks/go/NAME, modules that are read as files with those of deploy/locks/go/modules.sum. Needs Go;
+compiling helm takes some minutes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ from rich.console import Console
 
 _PROJECT = Path(__file__).resolve().parents[2]
 CACHE = _PROJECT / ".cache" / "helm"
-CHECKSUMS = _PROJECT / "deploy" / "locks" / "go-modules.sum"
-"""A line for each module: its path, its version, and the sum that Go makes of its files."""
 
+_LOCKS = _PROJECT / "deploy" / "locks" / "go"
 _PROGRAMS = {
-    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
-    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform",
     # What Docker Compose itself reads its files with.
-    "compose-config": "github.com/compose-spec/compose-go/v2/cmd@v2.16.2",
+    "compose-config": "github.com/compose-spec/compose-go/v2/cmd",
 }
 KUBERNETES_VERSIONS = ("1.35.4", "1.36.3", "1.37.0")
 """The three minor versions whose schemas the chart is held to."""
@@ -42,6 +41,7 @@ CUSTOM_RESOURCES = {
     "github.com/prometheus-operator/prometheus-operator@v0.94.1": "example/prometheus-operator-crd",
     "github.com/kedacore/keda/v2@v2.21.0": "config/crd/bases",
     "sigs.k8s.io/gateway-api@v1.6.3": "config/crd/standard",
+    "github.com/cert-manager/cert-manager@v1.21.2": "deploy/crds",
 }
 """The modules with the definitions of the custom resources that the chart may use, and the folders that hold them."""
 SCHEMA_LOCATIONS = (
@@ -67,15 +67,17 @@ console = Console(stderr=True)
 
 
 def program(name: str) -> str | None:
-    """Path of helm or another program: the cached one, or the machine's; None where there is neither."""
-    cached = CACHE / "bin" / name
-    return str(cached) if cached.is_file() else shutil.which(name)
+    """Path of helm or another program: the cached one, or the machine's; None where there is neither.
+
+    A cached one of another version than the one that stands here does not count.
+    """
+    return str(CACHE / "bin" / name) if _is_built(name) else shutil.which(name)
 
 
 def missing(*programs: str) -> str:
     """Why the tests that need these programs, and the schemas for kubeconform, cannot run; empty where they can."""
     lacking = [name for name in programs if program(name) is None]
-    if "kubeconform" in programs and not (CACHE / "schemas" / "complete").is_file():
+    if "kubeconform" in programs and not _has_schemas():
         lacking.append("Kubernetes' schemas")
     return f"{' and '.join(lacking)} missing: python -m deploy.helm.tools" if lacking else ""
 
@@ -162,22 +164,10 @@ def module(name: str) -> Path:
     answer = json.loads(ran.stdout) if ran.stdout else {"Error": ran.stderr}
     if "Error" in answer:
         raise RuntimeError(f"{name}: {answer['Error']}")
-    check_sums([f"{answer['Path']} {answer['Version']} {answer['Sum']}"])
+    found = f"{answer['Path']} {answer['Version']} {answer['Sum']}"
+    if found not in (_LOCKS / "modules.sum").read_text(encoding="utf-8").splitlines():
+        raise RuntimeError(f"{name}: expected its line of deploy/locks/go/modules.sum, found {found}")
     return Path(answer["Dir"])
-
-
-def made_of(program: Path) -> list[str]:
-    """The modules that a program was built from, in the form of `CHECKSUMS`."""
-    ran = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True, check=True)
-    lines = [line.split() for line in ran.stdout.splitlines()]
-    return [" ".join(words[1:]) for words in lines if words and words[0] in ("mod", "dep")]
-
-
-def check_sums(found: list[str]) -> None:
-    """Raises `RuntimeError` naming the modules that are not those of `CHECKSUMS`."""
-    known = set(CHECKSUMS.read_text(encoding="utf-8").splitlines())
-    if strangers := [line for line in found if line not in known]:
-        raise RuntimeError("\n".join([f"expected lines of {CHECKSUMS}, found", *strangers]))
 
 
 def custom_resource_definitions(name: str) -> Iterator[Schema]:
@@ -189,7 +179,7 @@ def custom_resource_definitions(name: str) -> Iterator[Schema]:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "GOBIN": str(CACHE / "bin"), "GOFLAGS": "", "CGO_ENABLED": "0"}
+    return {**os.environ, "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
 
 
 def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
@@ -199,22 +189,48 @@ def _write(folder: Path, schemas: Iterator[tuple[str, Schema]]) -> None:
         path.write_text(json.dumps(schema), encoding="utf-8")
 
 
+def _command(name: str) -> list[str]:
+    return ["go", "build", f"-ldflags=-s -w {_HELM_KUBERNETES}", f"-o={CACHE / 'bin' / name}", _PROGRAMS[name]]
+
+
+def _is_built(name: str) -> bool:
+    """Whether a program is cached as it would be built now."""
+    built = CACHE / "bin" / f"{name}.built"
+    return name in _PROGRAMS and built.is_file() and built.read_text(encoding="utf-8") == _record(name)
+
+
+def _record(name: str) -> str:
+    """What a program is made of: how it is built, and the versions and checksums of its modules."""
+    return "\n".join([*_command(name), *((_LOCKS / name / file).read_text("utf-8") for file in ("go.mod", "go.sum"))])
+
+
+def build(name: str) -> None:
+    """Builds helm or another program into the cache. Raises `CalledProcessError` where Go cannot."""
+    built = CACHE / "bin" / f"{name}.built"
+    built.parent.mkdir(parents=True, exist_ok=True)
+    built.unlink(missing_ok=True)
+    subprocess.run(_command(name), cwd=_LOCKS / name, env=_environment(), check=True)
+    built.write_text(_record(name), encoding="utf-8")
+
+
+def _schemas_wanted() -> str:
+    return "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
+
+
+def _has_schemas() -> bool:
+    complete = CACHE / "schemas" / "complete"
+    return complete.is_file() and complete.read_text(encoding="utf-8") == _schemas_wanted()
+
+
 def main() -> None:
     """Build helm, kubeconform and the reader of compose files, and cache schemas; what is there already stays."""
     if shutil.which("go") is None:
         raise SystemExit("expected Go on PATH, found none")
-    (CACHE / "bin").mkdir(parents=True, exist_ok=True)
     for name, package in _PROGRAMS.items():
-        if not (CACHE / "bin" / name).is_file():
+        if not _is_built(name):
             with console.status(f"building {package}"):
-                command = ["go", "install", f"-ldflags=-s -w {_HELM_KUBERNETES}", package]
-                subprocess.run(command, cwd=CACHE, env=_environment(), check=True)
-            installed = CACHE / "bin" / Path(package.partition("@")[0]).name
-            check_sums(made_of(installed))
-            installed.rename(CACHE / "bin" / name)
-    complete = CACHE / "schemas" / "complete"
-    contents = "\n".join([*KUBERNETES_VERSIONS, *CUSTOM_RESOURCES])
-    if complete.is_file() and complete.read_text(encoding="utf-8") == contents:
+                build(name)
+    if _has_schemas():
         return
     for version in KUBERNETES_VERSIONS:
         with console.status(f"schemas of Kubernetes {version}"):
@@ -225,7 +241,7 @@ def main() -> None:
         with console.status(f"schemas of {name}"):
             for definition in custom_resource_definitions(name):
                 _write(CACHE / "schemas" / "custom", custom_schemas(definition))
-    complete.write_text(contents, encoding="utf-8")
+    (CACHE / "schemas" / "complete").write_text(_schemas_wanted(), encoding="utf-8")
 
 
 if __name__ == "__main__":

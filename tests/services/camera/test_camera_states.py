@@ -107,6 +107,18 @@ async def test_rtsp_server_that_falls_silent(access_units: Path) -> None:
             await gate.until(lambda: gate.states()[-1] == "streaming")
 
 
+async def test_a_decoder_that_dies_is_started_again_and_harms_no_other(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 25, 25)
+    async with following(camera(film, name="struck", loop=True, retry_seconds=0.1)) as struck:
+        await struck.until(lambda: struck.states()[-1:] == ["streaming"])
+        (decoder,) = (child for child in psutil.Process().children() if "services.camera.capture" in child.cmdline())
+        async with following(camera(film, name="spared", loop=True)) as spared:
+            await spared.until(lambda: spared.states()[-1:] == ["streaming"])
+            decoder.kill()
+            await struck.until(lambda: struck.states()[-1] == "streaming" and "waiting" in struck.states())
+            assert spared.states() == ["streaming"]
+
+
 async def test_camera_that_pauses_is_stalled_and_streams_again() -> None:
     """A short silence is told, and costs no connection."""
     with mjpeg_camera(jpegs(2), 1.0) as url:
@@ -143,15 +155,3 @@ async def test_file_that_is_not_there_yet(tmp_path: Path) -> None:
         assert gate.history[0].reason == "No such file or directory"
         write_film(film.with_name("made.mp4"), 5, 25).rename(film)
         await gate.until(lambda: gate.states()[-1] == "ended")
-
-
-async def test_a_decoder_that_dies_is_started_again_and_harms_no_other(tmp_path: Path) -> None:
-    film = write_film(tmp_path / "film.mp4", 25, 25)
-    async with following(camera(film, name="struck", loop=True, retry_seconds=0.1)) as struck:
-        await struck.until(lambda: struck.states()[-1:] == ["streaming"])
-        (decoder,) = (child for child in psutil.Process().children() if "services.camera.capture" in child.cmdline())
-        async with following(camera(film, name="spared", loop=True)) as spared:
-            await spared.until(lambda: spared.states()[-1:] == ["streaming"])
-            decoder.kill()
-            await struck.until(lambda: struck.states()[-1] == "streaming" and "waiting" in struck.states())
-            assert spared.states() == ["streaming"]
