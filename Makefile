@@ -17,8 +17,8 @@ PIP := -m pip install --quiet --disable-pip-version-check
 # setuptools says at every editable installation that folders may be imported by their names.
 QUIETLY := PYTHONWARNINGS=ignore
 STAMPS := .cache/environments
-# Each lock is complete and names every file by its hash; what is not in it cannot be installed.
-LOCKED := --no-deps --require-hashes --requirement deploy/locks
+# Each lock is complete and names every file by its hash; what is not in it cannot be installed, nor what is no wheel.
+LOCKED := --no-deps --only-binary=:all: --require-hashes --requirement deploy/locks
 OURS := --no-deps --no-build-isolation --editable clients/python --editable .
 # glibc gives large tensors back to the kernel after every step and asks for them anew; kept, with huge pages, a step on
 # a CPU takes half the time.

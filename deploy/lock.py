@@ -88,7 +88,8 @@ def compiled(asked: Sequence[str], preferred: str, *options: str) -> str:
         output = Path(folder) / "lock.txt"
         output.write_text(preferred, encoding="utf-8")
         command = [str(Path(sys.executable).parent / "uv"), "pip", "compile", "-", f"--output-file={output}"]
-        command += ["--quiet", "--universal", f"--python-version={_PYTHON}", "--generate-hashes"]
+        # Wheels alone, here and where they are installed: nothing runs code of its own before it is imported.
+        command += ["--only-binary=:all:", "--quiet", "--universal", f"--python-version={_PYTHON}", "--generate-hashes"]
         command += ["--no-header", "--no-annotate", *(f"--no-emit-package={name}" for name in _OWN), *options]
         ran = subprocess.run(command, cwd=PROJECT, input="\n".join(asked), capture_output=True, text=True, check=False)
         if ran.returncode:

@@ -15,7 +15,7 @@ ENV PATH=/opt/perception/bin:/usr/local/bin:/usr/bin:/bin
 RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
-    install="install --quiet --no-deps" locks=deploy/locks \
+    install="install --quiet --no-deps --only-binary=:all:" locks=deploy/locks \
     && /opt/pip/bin/pip $install --require-hashes --requirement $locks/build.txt \
     && /opt/pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python . \
     && pip="/opt/pip/bin/pip --python /opt/perception/bin/python $install" \
@@ -55,7 +55,7 @@ RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.cr
     && if [ -n "${PIP_EXTRA_INDEX_URL}" ]; then \
         sed 's/ *\\$//; /--hash=/d' $lock > /versions \
         && $pip --constraint /versions "$(echo /wheels/perception_services-*.whl)[models]"; \
-    else $pip --no-deps --require-hashes --requirement $lock; fi
+    else $pip --no-deps --only-binary=:all: --require-hashes --requirement $lock; fi
 
 FROM ${PYTHON_IMAGE} AS job
 ARG VERSION=0.1.0

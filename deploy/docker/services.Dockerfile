@@ -17,7 +17,7 @@ ARG EXTRAS=onnxruntime
 RUN --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=cache,target=/root/.cache/pip \
-    install="install --quiet --no-deps --no-compile" locks=deploy/locks \
+    install="install --quiet --no-deps --only-binary=:all: --no-compile" locks=deploy/locks \
     && /opt/pip/bin/pip $install --require-hashes --requirement $locks/build.txt \
     && /opt/pip/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./clients/python . \
     && pip="/opt/pip/bin/pip --python /opt/perception/bin/python $install" \

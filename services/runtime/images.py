@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from perception.codecs import check_png_chunks
+from perception.codecs import png_length
 from perception.v1 import image_pb2
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -95,6 +95,8 @@ class _Header:
 
 def _decode_encoded(data: bytes, limits: ImageLimits) -> Picture:
     header = _read_header(data, limits)
+    if header.format == "PNG":
+        data = data[: png_length(data)]
     picture = _decode_jpeg(data) if header.format == "JPEG" else _decode_with_opencv(data, header.format)
     if picture.shape != (header.height, header.width, 3):
         raise InvalidInput("image.encoded", f"{header.format} whose pixels do not match its header")
@@ -129,7 +131,7 @@ def _read_header(data: bytes, limits: ImageLimits) -> _Header:
             raise InvalidInput("image.encoded", f"a JPEG of more than {_MOST_SCANS} scans")
         if image.format == "PNG":
             try:
-                check_png_chunks(data)
+                png_length(data)
             except ValueError as error:
                 raise InvalidInput("image.encoded", str(error)) from None
         return _Header(str(image.format), height, width, _orientation(image))

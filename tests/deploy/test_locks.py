@@ -131,3 +131,4 @@ def test_nothing_is_installed_past_the_locks(name: str) -> None:
     # Our own packages come from this folder; PyTorch for CPUs alone comes from an index that whoever builds names.
     allowed = r"--require-hashes|\$\(LOCKED\)|\$\(OURS\)|/wheels/|--no-deps --no-build-isolation"
     assert [step for step in steps if not re.search(allowed, step)] == []
+    assert "--only-binary=:all:" in text  # an sdist would run code of its own, and fetch what builds it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import tempfile
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import yaml
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from perception import Scene, codecs
 from perception.v1 import (
     detection_pb2,
@@ -23,6 +25,7 @@ from perception.v1 import (
     perception_pb2,
     semantic_segmentation_pb2,
 )
+from PIL import Image
 
 from models.catalog.schema import CATALOG, CatalogError, load_entry, load_profile
 from services.camera.settings import SettingsError
@@ -77,9 +80,18 @@ def picture_files(largest: int = 100_000) -> list[bytes]:
         for shown in (picture, picture[..., 0]):
             made.append(cv2.imencode(suffix, shown, options)[1].tobytes())
     made.append(cv2.imencode(".png", picture.astype(np.uint16) * 257)[1].tobytes())
+    made += [_film("PNG", picture), _film("WEBP", picture)]
     data = os.environ.get("PERCEPTION_DATA")
     files = sorted((Path(data) / "nasty").glob("*")) if data else []
     return made + [path.read_bytes() for path in files if path.is_file() and path.stat().st_size <= largest]
+
+
+def _film(file_format: str, picture: NDArray[np.uint8]) -> bytes:
+    """An animated picture of three frames."""
+    written = io.BytesIO()
+    frames = [Image.fromarray(picture + np.uint8(added)) for added in (0, 50, 100)]
+    frames[0].save(written, file_format, save_all=True, append_images=frames[1:], duration=40)
+    return written.getvalue()
 
 
 def _raw_pictures() -> list[bytes]:
@@ -100,7 +112,8 @@ def _masks() -> list[bytes]:
 
 def _maps() -> list[bytes]:
     ids = np.arange(_SIDE * _SIDE, dtype=np.int32).reshape(_SIDE, _SIDE)
-    return [codecs.encode_panoptic_png(ids), codecs.encode_png((ids % 256).astype(np.uint8))]
+    grey = (ids % 256).astype(np.uint8)
+    return [codecs.encode_panoptic_png(ids), codecs.encode_png(grey), _film("PNG", grey)]
 
 
 def _answers() -> list[bytes]:

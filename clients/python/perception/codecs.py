@@ -145,12 +145,14 @@ def check_size(height: int, width: int) -> None:
         raise ValueError(f"a map of {height} x {width} pixels, expected at most {MAX_PIXELS}")
 
 
-def check_png_chunks(data: bytes) -> None:
-    """Raises `ValueError` where a PNG's chunks are larger than the file that holds them, or very many.
+def png_length(data: bytes) -> int:
+    """Bytes of the PNG with which `data` begins; its chunks fit into them, and pixels are among them.
 
-    OpenCV takes the memory that a chunk claims before it reads the chunk: a file of 100 bytes could take 2 GiB.
+    Raises `ValueError` where that is not so, or the chunks are very many. OpenCV takes the memory that a chunk claims
+    before it reads it, and looks for pixels past the end of the picture: a file of 100 bytes could take 2 GiB.
     """
     at = len(_PNG_SIGNATURE)
+    has_pixels = False
     for _ in range(_MAX_PNG_CHUNKS):
         length = int.from_bytes(data[at : at + 4])
         name = data[at + 4 : at + 8]
@@ -158,7 +160,10 @@ def check_png_chunks(data: bytes) -> None:
         if at > len(data):
             raise ValueError(f"broken PNG: {len(data)} bytes, which end inside a chunk that claims {length}")
         if name == b"IEND":
-            return
+            if not has_pixels:
+                raise ValueError("broken PNG: it ends before its pixels")
+            return at
+        has_pixels |= name == b"IDAT"
     raise ValueError(f"PNG of more than {_MAX_PNG_CHUNKS} chunks")
 
 
@@ -225,9 +230,9 @@ def decode_png(data: bytes, height: int, width: int) -> NDArray[np.uint8] | NDAr
         raise ValueError(f"PNG of {png_height} x {png_width} pixels, expected {height} x {width}")
     if color_type != 0 or bits not in (8, 16):
         raise ValueError(f"PNG of colour type {color_type} with {bits} bits, expected grey with 8 or 16")
-    check_png_chunks(data)
+    pixels = np.frombuffer(data, np.uint8, png_length(data))
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(pixels, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or image.shape != (height, width):

@@ -268,6 +268,7 @@ ROWS = b"\0ab\0cd"  # two rows of two pixels, each after its filter
         (png(2, 2, pixels=ROWS)[:26], "broken PNG"),  # cut after the header
         (png(2, 2, pixels=ROWS)[:45], "broken PNG"),  # cut inside its pixels
         (png(2, 2, pixels=ROWS)[:33] + b"\x7f\xff\xff\xffIDAT", "claims 2147483647"),  # memory that OpenCV would take
+        (png(2, 2)[:33] + chunk(b"IEND", b"") + b"\x7f\xff\xff\xffIDAT", "ends before its pixels"),  # likewise
         (png(2, 2, pixels=ROWS)[:33] + chunk(b"aBcD", b"") * 70_000, "more than 65536 chunks"),
         (png(2, 2, pixels=b"\0a"), "broken PNG"),  # fewer pixels than the header claims
         (png(2, 2, pixels=b"\7ab\7cd"), "broken PNG"),  # no such filter

@@ -58,6 +58,20 @@ class TestDockerfiles:
                 user[stage] = arguments
         assert {target: user.get(target) for target in built} == dict.fromkeys(built, "1000:1000")
 
+    def test_no_secret_is_an_argument_or_a_variable(self, path: Path) -> None:
+        # Both stay in an image's history for whoever pulls it; files that are mounted for one step do not.
+        named = [arguments for instruction, arguments in _instructions(path) if instruction in ("ARG", "ENV")]
+        assert [one for one in named if re.search("(?i)token|secret|passw|credential|private|_key", one)] == []
+
+    def test_what_is_built_takes_nothing_from_the_folder_itself(self, path: Path) -> None:
+        built = {image.target for image in IMAGES if image.file == path.name}
+        stage = ""
+        for instruction, arguments in _instructions(path):
+            if instruction == "FROM":
+                stage = arguments.partition(" AS ")[2]
+            assert not (instruction == "ADD" and stage in built)
+            assert not (instruction == "COPY" and stage in built and not arguments.startswith("--from="))
+
     def test_default_version_is_the_charts(self, path: Path) -> None:
         defaults = {arguments for instruction, arguments in _instructions(path) if arguments.startswith("VERSION=")}
         assert defaults == {f"VERSION={version()}"}

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
+import psutil
 from perception.v1 import camera_pb2
 from prometheus_client import REGISTRY
 
@@ -105,6 +106,18 @@ async def test_rtsp_server_that_falls_silent(access_units: Path) -> None:
             server.kill()
             server.start()
             await gate.until(lambda: gate.states()[-1] == "streaming")
+
+
+async def test_a_decoder_that_dies_is_started_again_and_harms_no_other(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", 25, 25)
+    async with following(camera(film, name="struck", loop=True, retry_seconds=0.1)) as struck:
+        await struck.until(lambda: struck.states()[-1:] == ["streaming"])
+        (decoder,) = (child for child in psutil.Process().children() if "services.camera.capture" in child.cmdline())
+        async with following(camera(film, name="spared", loop=True)) as spared:
+            await spared.until(lambda: spared.states()[-1:] == ["streaming"])
+            decoder.kill()
+            await struck.until(lambda: struck.states()[-1] == "streaming" and "waiting" in struck.states())
+            assert spared.states() == ["streaming"]
 
 
 async def test_camera_that_pauses_is_stalled_and_streams_again() -> None:

@@ -354,6 +354,11 @@ def png_of_text(size: int) -> bytes:
     return data[:33] + comment + data[33:]
 
 
+def png_of_pixels_behind_its_end(size: int) -> bytes:
+    """A picture without pixels, behind whose end some claim `size` bytes."""
+    return png_claim(8, 8)[:33] + png_chunk(b"IEND", b"") + struct.pack(">I", size) + b"IDAT"
+
+
 def png_of_chunk(size: int) -> bytes:
     """A small picture whose pixels claim `size` bytes of the file."""
     data = bytearray(saved(Image.new("L", (8, 8)), "PNG"))
@@ -368,6 +373,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "jpeg": lambda: jpeg_claim(65_500, 65_500),
     "webp": lambda: webp_claim(16_383, 16_383),
     "png of a great chunk": lambda: png_of_chunk(2**31 - 1),
+    "png of pixels behind its end": lambda: png_of_pixels_behind_its_end(2**31 - 1),
     "comment in a png": lambda: png_of_text(200 * 2**20),
 }
 
