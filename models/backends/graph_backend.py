@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,6 +183,14 @@ class GraphBackend(ABC):
         """Lets go of the graph's memory before the process ends."""
         pb_utils.Logger.log_info(f"{self._name}: unloading")
         del self._graph
+
+
+def threads_of_a_model() -> int:
+    """How many threads a model may take whose configuration does not say; 0: the runtime's choice, every core.
+
+    It is MODEL_THREADS of the environment, which whoever starts the server sets to a model's share of the cores.
+    """
+    return int(os.environ.get("MODEL_THREADS", "0"))
 
 
 def parameters_of(config: dict[str, Any]) -> dict[str, str]:

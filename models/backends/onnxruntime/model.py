@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from graph_backend import Graph, GraphBackend, GraphTensor, parameters_of, unserved
+from graph_backend import Graph, GraphBackend, GraphTensor, parameters_of, threads_of_a_model, unserved
 
 # ONNX element types without a text type: the python backend returns strings wrongly.
 _TRITON_TYPES = {
@@ -46,12 +46,12 @@ _GRAPH_OPTIMIZATION = {
 def session_options(config: dict[str, Any]) -> ort.SessionOptions:
     """The session options that a model configuration asks for.
 
-    config: Triton's ModelConfig as a dictionary. What it leaves out stays at ONNX Runtime's default. Raises
-    `ValueError` naming the parameter whose value is not understood.
+    config: Triton's ModelConfig as a dictionary. What it leaves out stays at ONNX Runtime's default, but for the
+    threads of a model. Raises `ValueError` naming the parameter whose value is not understood.
     """
     parameters = parameters_of(config)
     options = ort.SessionOptions()
-    if threads := _integer(parameters, "intra_op_thread_count"):
+    if threads := _integer(parameters, "intra_op_thread_count") or threads_of_a_model():
         options.intra_op_num_threads = threads
     if threads := _integer(parameters, "inter_op_thread_count"):
         options.inter_op_num_threads = threads

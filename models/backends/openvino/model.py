@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from graph_backend import Graph, GraphBackend, GraphTensor, parameters_of, unserved
+from graph_backend import Graph, GraphBackend, GraphTensor, parameters_of, threads_of_a_model, unserved
 
 # OpenVINO's element types without text, as the python backend returns strings wrongly.
 _TRITON_TYPES = {
@@ -51,11 +51,12 @@ _NUMBERS = ("INFERENCE_NUM_THREADS", "COMPILATION_NUM_THREADS", "NUM_STREAMS")
 def properties(config: dict[str, Any]) -> dict[str, str]:
     """OpenVINO's properties that a model configuration asks for.
 
-    config: Triton's ModelConfig as a dictionary. What it leaves out stays at OpenVINO's default. Raises `ValueError`
-    naming the parameter whose value is not understood.
+    config: Triton's ModelConfig as a dictionary. What it leaves out stays at OpenVINO's default, but for the threads
+    of a model. Raises `ValueError` naming the parameter whose value is not understood.
     """
     parameters = parameters_of(config)
-    found: dict[str, str] = {}
+    threads = threads_of_a_model()
+    found = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
     for name in sorted({*_WORDS, *_NUMBERS} & parameters.keys()):
         text, words = parameters[name].upper(), _WORDS.get(name, ())
         if text not in words and not (name in _NUMBERS and text.isdecimal()):

@@ -57,6 +57,16 @@ def test_the_backend_and_the_in_process_engine_read_the_same_options(backend: Mo
         assert ours != default
 
 
+def test_a_model_takes_its_share_of_the_cores_unless_it_says_more(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_THREADS", "3")
+    config = ModelConfig()
+    assert backend.session_options(as_triton_gives_it(config)).intra_op_num_threads == 3
+    config.parameters["intra_op_thread_count"].string_value = "5"
+    assert backend.session_options(as_triton_gives_it(config)).intra_op_num_threads == 5
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -45,6 +45,14 @@ def test_openvino_takes_what_a_parameter_becomes(
     backend.ov.Core().set_property("CPU", found)
 
 
+def test_a_model_takes_its_share_of_the_cores_unless_it_says_more(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODEL_THREADS", "3")
+    assert properties(backend) == {"INFERENCE_NUM_THREADS": "3"}
+    assert properties(backend, INFERENCE_NUM_THREADS="5") == {"INFERENCE_NUM_THREADS": "5"}
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -59,6 +59,8 @@ def test_the_command_line(environment: Path, repository: Path, tmp_path: Path) -
         assert argument in command.argv
     assert command.cwd == tmp_path / "run"
     assert (command.cwd / "models").resolve() == repository.resolve()
+    cores = len(os.sched_getaffinity(0))
+    assert command.env["MODEL_THREADS"] == str(max(1, cores // 2))
     backends = command.cwd / "backends"
     assert {path.name for path in backends.iterdir()} == {"python", "onnxruntime", "openvino"}
     for name in ("onnxruntime", "openvino"):
