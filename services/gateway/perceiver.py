@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from google.protobuf.message import Message
 from perception import convert
 from perception.types import ClassMap, Detections, Instances, Panoptic
 from perception.v1 import (
@@ -25,7 +26,7 @@ from services.gateway import answer
 from services.gateway.attributes import labels_needed, regions_to_classify, with_attributes
 from services.gateway.canvas import FusionOptions
 from services.gateway.settings import GatewaySettings
-from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, skipped
+from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, picture_field, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import fuse_all
 from services.runtime import images, logs, metrics, tracing
@@ -44,9 +45,9 @@ _LONGEST_SIDE_WITHOUT_CLASS_MAP = 1024
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame to perceive. skipped: the tasks that are not run on it, and why."""
+    """A frame to perceive. picture: as `picture_field` gives it. skipped: the tasks that are not run, and why."""
 
-    request: perception_pb2.PerceiveRequest
+    picture: bytes
     deadline: Deadline
     priority: Priority
     skipped: Mapping[task_pb2.Task, str]
@@ -83,11 +84,12 @@ class Perceiver:
         `DeadlineExceeded` when no task answered.
         """
         clock = StageClock(task_pb2.TASK_UNSPECIFIED)
-        frame = _Frame(request, deadline, priority, self._skipped(request, left_out))
+        skipped_tasks = self._skipped(request, left_out)
         threshold = score_threshold(request, self._settings.score_threshold)
         for name in ("panoptic_format", "resolution", "mask_format"):
             check_enumeration(request, name)
         image_size = await self._in_thread(lambda: images.check(request.image, self._limits))
+        frame = _Frame(picture_field(request.image), deadline, priority, skipped_tasks)
 
         outcomes = await self._fan_out(frame, threshold)
         _require_an_answer(outcomes)
@@ -123,16 +125,13 @@ class Perceiver:
         return reasons
 
     async def _fan_out(self, frame: _Frame, threshold: float) -> dict[task_pb2.Task, Outcome[Any]]:
-        request = frame.request
-        requests: dict[task_pb2.Task, Callable[[], Any]] = {
-            task_pb2.TASK_DETECTION: lambda: detection_pb2.DetectRequest(
-                image=request.image, score_threshold=threshold
+        requests: dict[task_pb2.Task, Message] = {
+            task_pb2.TASK_DETECTION: detection_pb2.DetectRequest(score_threshold=threshold),
+            task_pb2.TASK_INSTANCE_SEGMENTATION: instance_segmentation_pb2.SegmentInstancesRequest(
+                score_threshold=threshold, mask_format=geometry_pb2.MASK_FORMAT_BOX
             ),
-            task_pb2.TASK_INSTANCE_SEGMENTATION: lambda: instance_segmentation_pb2.SegmentInstancesRequest(
-                image=request.image, score_threshold=threshold, mask_format=geometry_pb2.MASK_FORMAT_BOX
-            ),
-            task_pb2.TASK_SEMANTIC_SEGMENTATION: lambda: semantic_segmentation_pb2.SegmentSemanticsRequest(
-                image=request.image, resolution=geometry_pb2.RESOLUTION_MODEL, include_confidence=True
+            task_pb2.TASK_SEMANTIC_SEGMENTATION: semantic_segmentation_pb2.SegmentSemanticsRequest(
+                resolution=geometry_pb2.RESOLUTION_MODEL, include_confidence=True
             ),
         }
         seconds = frame.deadline.remaining("fan-out") * self._settings.task_deadline_share
@@ -142,7 +141,9 @@ class Perceiver:
             # A picture that one task cannot take is not worth the others' time: the first error ends all calls.
             async with asyncio.TaskGroup() as group:
                 calls = {
-                    task: group.create_task(self._tasks[task].call(requests[task](), seconds, frame.priority))
+                    task: group.create_task(
+                        self._tasks[task].call(frame.picture, requests[task], seconds, frame.priority)
+                    )
                     for task in running
                 }
         except* ServiceError as faults:
@@ -174,7 +175,6 @@ class Perceiver:
         if not regions:
             return panoptic, skipped(task, "the scene has no segment to classify")
         request = classification_pb2.ClassifyRequest(
-            image=frame.request.image,
             boxes=[convert.box_to_message(segment.box) for segment in regions],
             top_k=labels_needed(self._taxonomy),
         )
@@ -182,7 +182,7 @@ class Perceiver:
             seconds = frame.deadline.remaining("classification") * self._settings.classification_deadline_share
         except DeadlineExceeded:
             return panoptic, late(task, "the other tasks and fusion left no time for it")
-        outcome = await self._tasks[task].call(request, seconds, frame.priority)
+        outcome = await self._tasks[task].call(frame.picture, request, seconds, frame.priority)
         if outcome.answer is None:
             return panoptic, outcome
         return with_attributes(panoptic, regions, outcome.answer.classifications, self._taxonomy), outcome

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -17,12 +18,13 @@ from perception.connections import open_async_channel
 from perception.scene import task_name
 from perception.tls import TLS
 from perception.v1 import (
-    classification_pb2_grpc,
-    detection_pb2_grpc,
-    instance_segmentation_pb2_grpc,
+    classification_pb2,
+    detection_pb2,
+    image_pb2,
+    instance_segmentation_pb2,
     model_pb2,
     model_pb2_grpc,
-    semantic_segmentation_pb2_grpc,
+    semantic_segmentation_pb2,
     task_pb2,
 )
 
@@ -43,17 +45,20 @@ TASKS: tuple[task_pb2.Task, ...] = (
     task_pb2.TASK_CLASSIFICATION,
 )
 
-_STUBS: dict[task_pb2.Task, tuple[Callable[[grpc.aio.Channel], Any], str]] = {
-    task_pb2.TASK_DETECTION: (detection_pb2_grpc.DetectionServiceStub, "Detect"),
+_METHODS: dict[task_pb2.Task, tuple[str, type[Message]]] = {
+    task_pb2.TASK_DETECTION: ("perception.v1.DetectionService/Detect", detection_pb2.DetectResponse),
     task_pb2.TASK_INSTANCE_SEGMENTATION: (
-        instance_segmentation_pb2_grpc.InstanceSegmentationServiceStub,
-        "SegmentInstances",
+        "perception.v1.InstanceSegmentationService/SegmentInstances",
+        instance_segmentation_pb2.SegmentInstancesResponse,
     ),
     task_pb2.TASK_SEMANTIC_SEGMENTATION: (
-        semantic_segmentation_pb2_grpc.SemanticSegmentationServiceStub,
-        "SegmentSemantics",
+        "perception.v1.SemanticSegmentationService/SegmentSemantics",
+        semantic_segmentation_pb2.SegmentSemanticsResponse,
     ),
-    task_pb2.TASK_CLASSIFICATION: (classification_pb2_grpc.ClassificationServiceStub, "Classify"),
+    task_pb2.TASK_CLASSIFICATION: (
+        "perception.v1.ClassificationService/Classify",
+        classification_pb2.ClassifyResponse,
+    ),
 }
 
 
@@ -87,6 +92,14 @@ def had_no_time(status: task_pb2.TaskStatus) -> bool:
     return late or status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 
+def picture_field(image: image_pb2.Image) -> bytes:
+    """A picture as the field `image`, which has one number in every task's request.
+
+    Serialized messages may be concatenated, so the picture's bytes are serialized once for all tasks.
+    """
+    return detection_pb2.DetectRequest(image=image).SerializeToString()
+
+
 class TaskClient:
     """One task service, over one channel that finds it again by itself."""
 
@@ -94,16 +107,22 @@ class TaskClient:
         self.task = task
         self._address = address
         self._channel = open_async_channel(address, _options(max_message_bytes), tls)
-        make_stub, method = _STUBS[task]
-        self._name = f"perception.v1.{make_stub.__name__.removesuffix('Stub')}/{method}"
-        self._method: Callable[..., Awaitable[Any]] = getattr(make_stub(self._channel), method)
+        self._name, answer = _METHODS[task]
+        # For requests that are serialized already.
+        self._method: Callable[..., Awaitable[Any]] = self._channel.unary_unary(
+            f"/{self._name}", response_deserializer=answer.FromString
+        )
         self._models: model_pb2_grpc.ModelServiceAsyncStub = model_pb2_grpc.ModelServiceStub(self._channel)
         self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
         self._last_model: model_pb2.ModelDescription | None = None
         self._breaker = Breaker(task_name(task))
 
-    async def call(self, request: Any, timeout_seconds: float, priority: Priority = Priority.NORMAL) -> Outcome[Any]:
+    async def call(
+        self, picture: bytes, request: Message, timeout_seconds: float, priority: Priority = Priority.NORMAL
+    ) -> Outcome[Any]:
         """Asks the task; a task that is late or fails is an outcome, not an error.
+
+        picture: as `picture_field` gives it. request: everything else.
 
         Raises `InvalidInput` and `LimitExceeded` where the task says that the caller's picture is at fault.
         """
@@ -113,7 +132,7 @@ class TaskClient:
             "perception.budget_seconds": timeout_seconds,
         }
         with tracing.tracer.call(self._name, about) as span:
-            outcome = await self._outcome(request, timeout_seconds, priority)
+            outcome = await self._outcome(picture + request.SerializeToString(), timeout_seconds, priority)
             status = outcome.status
             span.set("perception.task_state", _state(status))
             if outcome.answer is None:
@@ -121,7 +140,7 @@ class TaskClient:
         _count(status)
         return outcome
 
-    async def _outcome(self, request: Any, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
+    async def _outcome(self, request: bytes, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
         if not self._breaker.admits():
             return Outcome(self._failed(grpc.StatusCode.UNAVAILABLE, self._breaker.reason))
         verdict, reason = Verdict.UNKNOWN, ""
@@ -136,7 +155,7 @@ class TaskClient:
             self._breaker.ended(verdict, reason)
         return outcome
 
-    async def _ask(self, request: Any, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
+    async def _ask(self, request: bytes, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
         metadata = (
             (REQUEST_ID_KEY, logs.request_id.get()),
             (PRIORITY_KEY, priority.name.lower()),
