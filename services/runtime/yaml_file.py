@@ -16,13 +16,17 @@ class YamlError(ValueError):
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises `OSError` where it cannot be read, and `YamlError` for what is not YAML, for more than `MAX_BYTES`, for more
-    than 32 levels, and for aliases inside of anchors, of which a few lines could fill any memory.
-    """
+    """What a YAML file holds. Raises `OSError` where it cannot be read, and `YamlError` as `parse_yaml` does."""
     with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
+        return parse_yaml(file.read(MAX_BYTES + 1))
+
+
+def parse_yaml(data: bytes) -> Any:
+    """What YAML holds.
+
+    Raises `YamlError` for what is not YAML, for more than `MAX_BYTES`, for more than 32 levels, and for aliases inside of
+    anchors, of which a few lines could fill any memory.
+    """
     if len(data) > MAX_BYTES:
         raise YamlError(f"expected at most {MAX_BYTES} bytes")
     try:

@@ -34,7 +34,11 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 @dataclass
 class Report:
-    """What came of a target's cases. refused: how often each named error was the answer. found: what went wrong."""
+    """What came of a target's cases.
+
+    refused: how often each named error was the answer. slowest_seconds: the most time of a processor that a case took.
+    found: what went wrong, by the name of the input.
+    """
 
     target: str
     cases: int = 0
@@ -59,7 +63,7 @@ def attempt(target: Target, data: bytes, report: Report, findings: Path) -> None
     (findings / f"{target.name}.last").write_bytes(data)
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
     before = _memory("VmRSS", reset=True)
-    started = time.perf_counter()
+    started = time.process_time()
     problem = ""
     try:
         target.run(data)
@@ -70,7 +74,7 @@ def attempt(target: Target, data: bytes, report: Report, findings: Path) -> None
     except Exception as error:
         problem = "".join(traceback.format_exception(error, limit=-4))
     report.cases += 1
-    report.slowest_seconds = max(report.slowest_seconds, time.perf_counter() - started)
+    report.slowest_seconds = max(report.slowest_seconds, time.process_time() - started)
     growth = _memory("VmHWM") - before
     report.largest_growth_megabytes = max(report.largest_growth_megabytes, growth)
     if not problem and growth > LARGEST_GROWTH_MEGABYTES:
