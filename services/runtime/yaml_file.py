@@ -24,8 +24,8 @@ def read_yaml(path: Path) -> Any:
 def parse_yaml(data: bytes) -> Any:
     """What YAML holds.
 
-    Raises `YamlError` for what is not YAML, for more than `MAX_BYTES`, for more than 32 levels, and for aliases inside of
-    anchors, of which a few lines could fill any memory.
+    Raises `YamlError` for what is not YAML, for more than `MAX_BYTES`, for more than 32 levels, and for aliases inside
+    of anchors, of which a few lines could fill any memory.
     """
     if len(data) > MAX_BYTES:
         raise YamlError(f"expected at most {MAX_BYTES} bytes")
