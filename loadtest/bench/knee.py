@@ -43,8 +43,10 @@ def measure(run: Run) -> Findings:
         rate = SHARE * knee.load
 
         def below(arrivals: Arrivals) -> Measured:
-            latency = running.drive(Open(rate=rate, arrivals=arrivals), frames, seconds).latency
-            return {"p99": latency.p99 * 1e3, "p50": latency.p50 * 1e3}
+            result = running.drive(Open(rate=rate, arrivals=arrivals), frames, seconds)
+            if not result.scenes:
+                raise StackError(f"no scene in {seconds:g} s at {rate:.3g} frames/s")
+            return {"p99": result.latency.p99 * 1e3, "p50": result.latency.p50 * 1e3}
 
         arms: dict[str, Callable[[], Measured]] = {arrivals: partial(below, arrivals) for arrivals in _ARRIVALS}
         found = run.interleave(f"{SHARE:.0%} of the knee", arms, run.pick(3, 1))

@@ -134,8 +134,8 @@ def _arm(running: System, frames: Frames, load: Closed | Streams, seconds: float
 
 def _cpu_ms_per_frame(result: Result) -> float:
     seconds = result.cpu_seconds_per_frame
-    if seconds is None or result.failed:
-        raise StackError(f"{result.answered} answers and {result.failed} errors in {result.plan.seconds:g} s")
+    if seconds is None or result.failed or not result.scenes:
+        raise StackError(f"{result.scenes} scenes and {result.failed} errors in {result.plan.seconds:g} s")
     return seconds * 1e3
 
 
