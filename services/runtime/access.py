@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class AccessInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call in whose token has the scope of its method, within its client's quotas; health needs no token.
 
-    A method that is not known here needs the scope `administer`. Of a call that is refused nothing is parsed.
+    A method that is not known here needs the scope `administer`. Of a call that is refused nothing is read.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -71,7 +71,7 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
             token = bearer_token(handler_call_details.invocation_metadata or ())
             client = await self._gate.admit(token, _SCOPES.get(method, "administer"))
         except ServiceError as error:
-            return _refusing(handler, error)
+            return _refusing(error)
         logs.client.set(client.name)
         return self._counted(handler, client) if handler.response_streaming else handler
 
@@ -182,17 +182,11 @@ def bearer_token(metadata: Any) -> str:
     return ""
 
 
-def _refusing(handler: Any, error: ServiceError) -> Any:
-    """A handler of the same kind that raises an error, and parses no request."""
+def _refusing(error: ServiceError) -> Any:
+    """A handler that raises an error. It is a stream's, whatever its method, so that it waits for no request."""
 
-    async def once(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        raise error
-
-    async def many(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+    async def answers(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
         raise error
         yield
 
-    kinds = ("unary_unary", "stream_unary", "unary_stream", "stream_stream")
-    kind = next(kind for kind in kinds if getattr(handler, kind))
-    answer = many if handler.response_streaming else once
-    return handler._replace(**{kind: answer}, request_deserializer=None, response_serializer=None)
+    return grpc.stream_stream_rpc_method_handler(answers)

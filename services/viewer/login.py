@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -27,6 +28,8 @@ _LONGEST_FORM = 16 * 1024
 _CHECK_SECONDS = 2.0
 _OPEN = frozenset({"/healthz", "/login", "/page/style.css", "/page/icon.svg"})
 """What the form itself needs, and who looks after the process."""
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,9 +94,11 @@ class Login:
             return self._ask("That is no token.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         token = str((await request.post()).get("token", "")).strip()
         try:
-            await self._gate.admit(token, "watch")
+            client = await self._gate.admit(token, "watch")
         except ServiceError as error:
+            log.warning("nobody was let in", extra={"reason": str(error)})
             return self._ask(str(error), _status(error))
+        log.info("signed in", extra={"client": client.name})
         answer = web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": "/"})
         # Until the browser is closed; the token's own end is looked at with every request.
         answer.set_cookie(_COOKIE, token, httponly=True, samesite="Strict", secure=self._is_secure, path="/")

@@ -71,6 +71,7 @@ class System:
     """A gateway that asks for certificates and tokens, and a detection service that asks for certificates."""
 
     authority: Authority
+    caller: TLS
     issuer: Issuer
     tokens: Path
     detection: ServiceProcess
@@ -78,7 +79,7 @@ class System:
     health_ports: dict[str, int]
 
     def client(self, token: str | None = "camera", tls: TLS | None = None) -> PerceptionClient:
-        return PerceptionClient(self.gateway.address, tls=tls or self.authority.issue("caller"), token=token)
+        return PerceptionClient(self.gateway.address, tls=tls or self.caller, token=token)
 
     def certificates(self, *names: str) -> None:
         """New ones for these processes."""
@@ -137,7 +138,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         )
         for port in ports.values():
             eventually(lambda port=port: ask(f"127.0.0.1:{port}") == "SERVING")
-        yield System(authority, issuer, directory / "tokens.yaml", detection, gateway, ports)
+        yield System(authority, authority.issue("caller"), issuer, directory / "tokens.yaml", detection, gateway, ports)
 
 
 def perceive(client: PerceptionClient) -> str:
@@ -238,7 +239,7 @@ def test_a_token_opens_what_its_scopes_say(system: System) -> None:
 def test_strangers_learn_nothing_of_what_is_served(system: System) -> None:
     """Reflection is off where callers need tokens, and metrics are on a port of their own."""
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    with open_channel(system.gateway.address, (), system.authority.issue("caller"), "operator") as channel:
+    with open_channel(system.gateway.address, (), system.caller, "operator") as channel:
         stub = reflection_pb2_grpc.ServerReflectionStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
             list(stub.ServerReflectionInfo(iter([request]), timeout=20))
@@ -349,7 +350,7 @@ def test_a_camera_shows_its_certificate_and_its_token(system: System, tmp_path: 
         tmp_path,
         system.gateway.address,
         [{"name": "gate", "source": str(pictures), "loop": True}],
-        system.authority.issue("caller"),
+        system.caller,
         TOKEN_FILE=str(token),
         **variables(system.authority.issue("agent")),
     ) as agent:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,16 +40,25 @@ class TLS:
 
     def read(self) -> Certificates:
         """What the files hold. Raises `OSError` and `ValueError` naming a file that cannot be used."""
+        held = self._held()
+        self._prove()
+        if self._held() != held:
+            raise ValueError(f"{self.certificate}: was replaced while it was read")
+        return held
+
+    def _held(self) -> Certificates:
+        return Certificates(_bytes(self.authorities), _bytes(self.certificate), _bytes(self.key))
+
+    def _prove(self) -> None:
+        """Loads the files as they are; gRPC takes anything, and fails at every handshake."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if self.authorities is not None:
-            _check(self.authorities, context.load_verify_locations, "expected certificates in PEM")
+            with _expecting(self.authorities, "certificates in PEM"):
+                context.load_verify_locations(self.authorities)
         if self.certificate is not None and self.key is not None:
-            key = self.key
-            expected = f"expected a certificate in PEM with its key in {key}, without a password"
-            # gRPC takes any two files and fails at every handshake. Without the word that is no password, OpenSSL would
-            # ask for one on the terminal.
-            _check(self.certificate, lambda path: context.load_cert_chain(path, key, lambda: ""), expected)
-        return Certificates(_bytes(self.authorities), _bytes(self.certificate), _bytes(self.key))
+            with _expecting(self.certificate, f"a certificate in PEM with its key in {self.key}, without a password"):
+                # Without the last word, which is no password, OpenSSL would ask for one on the terminal.
+                context.load_cert_chain(self.certificate, self.key, lambda: "")
 
 
 @dataclass(frozen=True)
@@ -64,14 +74,16 @@ class Certificates:
         return grpc.ssl_channel_credentials(self.authorities, self.key, self.certificate)
 
 
-def _check(path: str | Path, load: Callable[[str | Path], None], expected: str) -> None:
+@contextmanager
+def _expecting(path: str | Path, expected: str) -> Iterator[None]:
     try:
-        load(path)
+        yield
     except ssl.SSLError as error:
-        raise ValueError(f"{path}: {expected}: {error.reason or error}") from None
-    except OSError as error:
-        raise OSError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise ValueError(f"{path}: expected {expected}: {error.reason or error}") from None
 
 
 def _bytes(path: str | Path | None) -> bytes | None:
-    return None if path is None else Path(path).read_bytes()
+    try:
+        return None if path is None else Path(path).read_bytes()
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror}") from None

@@ -141,6 +141,14 @@ async def test_who_shows_no_token_that_is_known_is_nobody(metadata: Any, reason:
         assert everything.parsed == 0
 
 
+async def test_a_stranger_is_refused_before_the_request_has_come(gate: Gate) -> None:
+    """Whoever begins a call and sends nothing holds no place."""
+    async with serving(gate) as (channel, _):
+        # To the server it looks like a call of one request that is still on its way.
+        error = await said(channel.stream_unary(PERCEIVE)(timeout=20))
+        assert (error.code, error.reason) == (grpc.StatusCode.UNAUTHENTICATED, "NO_TOKEN")
+
+
 async def test_health_needs_no_token(gate: Gate) -> None:
     async with serving(gate) as (channel, _):
         answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=20)
