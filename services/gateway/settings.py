@@ -30,7 +30,7 @@ class GatewaySettings(ServiceSettings):
     classification_deadline_share: float = Field(
         0.5, gt=0, lt=1, description="Part of the time that is then left for classification to answer."
     )
-    max_streams: int = Field(32, ge=1, description="Camera streams open at once; more are refused.")
+    max_streams: int = Field(64, ge=1, description="Camera streams open at once; more are refused.")
     stream_capacity: int = Field(
         8, ge=1, description="Frames at work at once over all streams, shared out fairly between them."
     )
