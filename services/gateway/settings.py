@@ -34,7 +34,7 @@ class GatewaySettings(ServiceSettings, AuthenticationSettings):
     max_segments: int = Field(
         1000, ge=1, le=65535, description="Segments of a scene; of more the best things are kept, then stuff."
     )
-    max_streams: int = Field(32, ge=1, description="Camera streams open at once; more are refused.")
+    max_streams: int = Field(64, ge=1, description="Camera streams open at once; more are refused.")
     stream_capacity: int = Field(
         8, ge=1, description="Frames at work at once over all streams, shared out fairly between them."
     )

@@ -16,10 +16,9 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import start_http_server
 from threadpoolctl import threadpool_limits
 
-from services.runtime import logs, metrics, tracing
+from services.runtime import logs, memory, metrics, tracing
 from services.runtime.access import AccessInterceptor
 from services.runtime.interceptors import MOST_BYSTANDERS, RequestInterceptor
-from services.runtime.memory import keep_large_arrays
 from services.runtime.settings import ServiceSettings
 from services.runtime.tls import server_credentials
 
@@ -63,7 +62,7 @@ def run(name: str, settings: ServiceSettings, build: Callable[[], Awaitable[Serv
     """Serves until SIGTERM or SIGINT, then drains. Ends the program with status 1 where a port is taken."""
     logs.set_up(name, settings.log_level)
     tracing.start(name)
-    keep_large_arrays()
+    memory.keep_large_arrays()
     # Matrices are small here, and threads that wait for the next one spin.
     threadpool_limits(1, "blas")
     uvloop.run(_serve(name, settings, build))
@@ -106,6 +105,7 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     port, metrics_server = _bind(server, probes, settings)
     await server.start()
     await probes.start()
+    memory.settle()
     log.info("serving", extra={"port": port, "metrics_port": metrics_server.server_port, "services": names})
     following = asyncio.create_task(_follow(service.ready, health, ["", *names], settings.health_interval_seconds))
 
