@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+
+from services.runtime.yaml_file import YamlError, parse_yaml
 
 Scope = Literal["perceive", "watch", "describe", "administer"]
 """What a caller may do: have pictures perceived, watch cameras on the page, ask what the system is, change it."""
@@ -76,15 +77,19 @@ def find(token: str, entries: Sequence[TokenEntry]) -> TokenEntry | None:
 
 def read_tokens(path: Path) -> tuple[TokenEntry, ...]:
     """The entries of a file. Raises `OSError`, and `ValueError` naming file, entry and key."""
-    return parse_tokens(path.read_text(encoding="utf-8"), path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return parse_tokens(text, path)
 
 
 def parse_tokens(text: str, path: Path) -> tuple[TokenEntry, ...]:
     """The entries of a file's text. Raises as `read_tokens` does."""
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {error}") from None
+        values = parse_yaml(text.encode())
+    except YamlError as error:
+        raise ValueError(f"{path}: {error}") from None
     try:
         entries = _ENTRIES.validate_python(() if values is None else values)
     except ValidationError as error:

@@ -36,6 +36,7 @@ from services.runtime.engines.onnxruntime import _read_config
 from services.runtime.errors import ContractViolation, InvalidInput, LimitExceeded
 from services.runtime.images import ImageLimits
 from services.runtime.model_contract import model_from_config
+from services.runtime.tokens import read_tokens
 from tests.fuzz.messages import random_message
 from tests.support.contract_models import configuration
 
@@ -170,6 +171,20 @@ def _cameras() -> list[bytes]:
     return [(PROJECT / "deploy/docker/cameras.yaml").read_bytes(), yaml.safe_dump(whole).encode()]
 
 
+def _tokens() -> list[bytes]:
+    entries = [
+        {
+            "name": "gate",
+            "sha256": "a" * 64,
+            "scopes": ["perceive"],
+            "expires": "2099-02-19 10:20:00+00:00",
+            "rate": 2.5,
+        },
+        {"name": "page", "sha256": "b" * 64, "scopes": ["watch", "describe"], "streams": 2},
+    ]
+    return [yaml.safe_dump(entries).encode()]
+
+
 def _configurations() -> list[bytes]:
     tasks = ("detection", "instance_segmentation", "semantic_segmentation", "classification")
     return [configuration(task).encode() for task in tasks]
@@ -211,6 +226,7 @@ TARGETS = (
         (ValueError, DecodeError),
     ),
     Target("cameras", _cameras, _in_file(read_cameras), (SettingsError,), _YAML_TOKENS),
+    Target("tokens", _tokens, _in_file(read_tokens), (ValueError,), _YAML_TOKENS),
     Target("taxonomy", _files(TAXONOMY_FOLDER), _in_file(Taxonomy.load), (TaxonomyError,), _YAML_TOKENS),
     Target(
         "catalogue_entry",

@@ -104,7 +104,9 @@ def test_tokens_are_random_and_not_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "not YAML"),
+        ("{", "expected YAML"),
+        ("- !!timestamp soon", "expected YAML"),
+        ("- !!int ''", "expected YAML"),
         ("name: gate", "expected a list"),
         ("- {name: gate}", "0.sha256: Field required"),
         ("- {name: a b, sha256: x, scopes: []}", "0.name"),
