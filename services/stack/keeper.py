@@ -110,11 +110,10 @@ class _Watched:
             return f"{self._name} does not answer"
         if now - self._last_alive < _HUNG_SECONDS:
             return ""
-        self._supervisor.process(self._name).kill()
-        self._supervisor.process(self._name).wait()
         return self._ended(f"did not answer for {now - self._last_alive:.0f} s and was killed")
 
     def _ended(self, reason: str) -> str:
+        self._supervisor.end(self._name)
         self._backoff.worked(time.monotonic() - self._started)
         pause = self._backoff.next_seconds()
         self._restart_at = time.monotonic() + pause

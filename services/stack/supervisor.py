@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Supervisor:
         self._specs = {spec.name: spec for spec in specs}
         self._log_directory = log_directory
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: set[str] = set()
 
     def __enter__(self) -> Supervisor:
         self._log_directory.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,7 @@ class Supervisor:
         if shutil.which(spec.argv[0]) is None:
             raise StackError(f"{name}: there is no program {spec.argv[0]}")
         spec.clear()
+        self._ended.discard(name)
         with self._log(name).open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [*_dying_with_their_parent(), *spec.argv],
@@ -122,6 +125,16 @@ class Supervisor:
             if process.poll() is not None:
                 raise StackError(f"{name} ended with status {process.returncode}{self._last_logged([name])}")
 
+    def end(self, name: str) -> None:
+        """Kills a process, dead or alive, and what it has started: a killed Triton leaves its models' processes."""
+        if name in self._ended:
+            return  # its number may be another's by now
+        process = self._running[name]
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self._ended.add(name)
+
     def stop(self) -> None:
         """Stops every process, callers before the called: SIGTERM, and SIGKILL where that is not enough."""
         for process in reversed(self._running.values()):
@@ -129,12 +142,10 @@ class Supervisor:
                 process.send_signal(signal.SIGTERM)
         end = time.monotonic() + STOP_SECONDS
         for process in self._running.values():
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
         for name in self._running:
+            self.end(name)
             self._specs[name].clear()
         self._running.clear()
 

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from services.stack import keeper as module
@@ -16,6 +17,7 @@ from tests.support.service import eventually
 from tests.support.triton import free_ports
 
 DIES = "raise SystemExit(3)"
+HAS_A_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
 
 
 class Kept:
@@ -74,6 +76,18 @@ def test_what_hangs_for_a_while_goes_on_and_what_hangs_for_long_is_started_again
     eventually(lambda: kept.says("restart 1"))
     eventually(lambda: kept.supervisor.serves("service"))
     assert first.returncode == -signal.SIGKILL
+
+
+def test_what_a_killed_process_had_started_ends_with_it(tmp_path: Path) -> None:
+    with Supervisor([spec("parent", HAS_A_CHILD)], tmp_path) as running:
+        running.spawn("parent")
+        kept = Kept(running, tmp_path)
+        parent = psutil.Process(running.process("parent").pid)
+        eventually(parent.children)
+        child = parent.children()[0]
+        parent.kill()
+        eventually(lambda: kept.says("parent ended with status -9"))
+        eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_what_keeps_ending_is_tried_ever_more_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
