@@ -129,7 +129,7 @@ def add_damaged_model(repository: Path) -> None:
     shutil.copytree(repository / "semantic_segmentation", repository / "damaged")
     config = repository / "damaged" / "config.pbtxt"
     config.write_text(config.read_text().replace('name: "semantic_segmentation"', 'name: "damaged"', 1))
-    damage_weights(repository / "damaged" / "1" / "model.onnx")
+    damage_weights(repository / "damaged")
 
 
 async def test_damaged_weights_do_not_pass_for_whole_ones(

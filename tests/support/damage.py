@@ -1,4 +1,4 @@
-"""Models that are whole in form and useless in what they say."""
+"""Models that are whole in form, checksums included, and useless in what they say."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from models.export.weights import file_sha256
 
-def damage_weights(path: Path) -> None:
-    """Add noise to every kernel of an ONNX file, as strong as a quarter of the kernel's own spread."""
+
+def damage_weights(model_folder: Path) -> None:
+    """Add noise to every kernel of a repository's model, as strong as a quarter of the kernel's own spread."""
+    path, config = model_folder / "1" / "model.onnx", model_folder / "config.pbtxt"
+    whole = file_sha256(path)
     rng = np.random.default_rng(0)
     model = onnx.load(path)
     for tensor in model.graph.initializer:
@@ -19,3 +23,4 @@ def damage_weights(path: Path) -> None:
             noise = rng.standard_normal(weights.shape) * weights.std() / 4
             tensor.CopyFrom(numpy_helper.from_array((weights + noise).astype(weights.dtype), tensor.name))
     onnx.save(model, path)
+    config.write_text(config.read_text().replace(whole, file_sha256(path)))

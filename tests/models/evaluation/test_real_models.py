@@ -40,7 +40,7 @@ def repositories(perception_data: Path, tmp_path_factory: pytest.TempPathFactory
         entry = load_entry(name)
         write_model(entry, resolve_weights(entry.source), folder / name / entry.task)
         shutil.copytree(folder / name, folder / f"damaged_{name}")
-        damage_weights(folder / f"damaged_{name}" / entry.task / "1" / "model.onnx")
+        damage_weights(folder / f"damaged_{name}" / entry.task)
     return folder
 
 
