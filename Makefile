@@ -26,6 +26,8 @@ TRAINING_MEMORY = MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_
 # Hundreds of processes start and die in these tests, some by a clock: what fails on a busy machine has one more chance
 # and is listed as RERUN; what fails twice has failed.
 ONCE_MORE = --reruns 1 --reruns-delay 5 -r fEsxXR
+# Many of them wait for something, so two files at a time take little more than half as long.
+SIDE_BY_SIDE = --numprocesses 2 --dist loadfile
 # Tests that need PyTorch skip in .venv and run in .venv-models.
 TORCH_TESTS = tests/models/training $(shell grep --recursive --files-with-matches --extended-regexp 'importorskip..(torch|ultralytics)' tests --include='test_*.py' --exclude-dir=training)
 
@@ -69,7 +71,7 @@ bench: environment ## Measure against the bare models, raw Triton and others, in
 
 .PHONY: test
 test: environment environment-dev environment-models lint ## Run every check and test
-	.venv/bin/pytest $(ONCE_MORE)
+	.venv/bin/pytest $(ONCE_MORE) $(SIDE_BY_SIDE)
 	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
 .PHONY: test-resilience
