@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-# Where tests run side by side, readline has told each process of a terminal of 80 columns, which none of them has; tests
-# of tables choose a width themselves.
+# Where tests run side by side, readline has told each process of a terminal of 80 columns, which none of them has;
+# tests of tables choose a width themselves.
 os.environ.pop("COLUMNS", None)
 os.environ.pop("LINES", None)
 
