@@ -27,9 +27,9 @@ from loadtest.bench.run import Run
 from loadtest.bench.system import cpu_ms
 from services.runtime.engines import ResizeRule
 from services.runtime.resize import fit
-from services.stack.layout import ProcessSpec, triton_environment
+from services.stack.layout import triton_environment, triton_process
 from services.stack.supervisor import START_SECONDS, StackError, Supervisor, interruptible
-from services.stack.triton import TritonPorts, remove_shared_memory, triton_command, triton_runs_here
+from services.stack.triton import TritonPorts, triton_runs_here
 
 SIDE = 640
 _TYPES = {"UINT8": TensorProto.UINT8, "FP32": TensorProto.FLOAT}
@@ -174,18 +174,9 @@ def _serving(port_base: int, folder: Path, tensors: dict[str, NDArray[Any]]) -> 
     for name, tensor in tensors.items():
         _write_model(repository / name, name, tensor)
     ports = TritonPorts(port_base, port_base + 1, port_base + 2)
-    command = triton_command(repository, list(tensors), folder / "triton", ports, triton_environment())
-    spec = ProcessSpec(
-        "triton",
-        command.argv,
-        command.env,
-        command.cwd,
-        health=None,
-        clear=lambda: remove_shared_memory(command.shared_memory_prefix),
-    )
     with (
         interruptible(),
-        Supervisor([spec], folder) as supervisor,
+        Supervisor([triton_process(repository, list(tensors), ports, folder)], folder) as supervisor,
         InferenceServerClient(f"127.0.0.1:{ports.grpc}") as client,
     ):
         supervisor.start()

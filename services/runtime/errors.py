@@ -64,8 +64,8 @@ class ServiceError(Exception):
     """The setting of the limit that was breached; empty where it was none."""
 
     def metadata(self) -> dict[str, str]:
-        """`ErrorInfo.metadata`: what a program can read besides the message."""
-        return {}
+        """`ErrorInfo.metadata`: what a program can read besides the message, at least the setting that was breached."""
+        return {"setting": self.setting} if self.setting else {}
 
 
 class InvalidInput(ServiceError):
@@ -192,10 +192,6 @@ class Overloaded(ServiceError):
         self.retry_after_seconds = retry_after_seconds
         self.setting = setting
 
-    def metadata(self) -> dict[str, str]:
-        """Names the setting of the limit, where it is one of ours."""
-        return {"setting": self.setting} if self.setting else {}
-
 
 class RequestIncomplete(ServiceError):
     """A request was begun, and the rest of it did not arrive for too long."""
@@ -207,10 +203,6 @@ class RequestIncomplete(ServiceError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the request did not arrive as a whole within {seconds:g} s")
 
-    def metadata(self) -> dict[str, str]:
-        """Names the setting."""
-        return {"setting": self.setting}
-
 
 class StreamIdle(ServiceError):
     """A camera's stream brought no frame for longer than a stream may stay open so."""
@@ -221,10 +213,6 @@ class StreamIdle(ServiceError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the stream brought no frame for {seconds:g} s: open another one when there is one")
-
-    def metadata(self) -> dict[str, str]:
-        """Names the setting."""
-        return {"setting": self.setting}
 
 
 class Stopping(ServiceError):

@@ -104,7 +104,7 @@ def processes(
 ) -> list[ProcessSpec]:
     """Every process of the system, in the order in which they start."""
     tasks = tasks_in(repository)
-    triton = [_triton(repository, tasks, ports, run_directory)] if engine == "triton" else []
+    triton = [triton_process(repository, tasks, ports.triton, run_directory)] if engine == "triton" else []
     return [*triton, *(_task(task, repository, engine, ports) for task in tasks), _gateway(tasks, taxonomy, ports)]
 
 
@@ -128,9 +128,10 @@ def camera_command(agent_file: Path, *options: str) -> list[str]:
     return [sys.executable, "-m", "services.cli", "camera", "run", str(agent_file.resolve()), *options]
 
 
-def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory: Path) -> ProcessSpec:
+def triton_process(repository: Path, models: Sequence[str], ports: TritonPorts, run_directory: Path) -> ProcessSpec:
+    """A Triton that serves some models of a repository, as a process to supervise."""
     traces = os.environ.get("TRITON_TRACES_URL", "")
-    command = triton_command(repository, tasks, run_directory / "triton", ports.triton, triton_environment(), traces)
+    command = triton_command(repository, models, run_directory / "triton", ports, triton_environment(), traces)
     return ProcessSpec(
         "triton",
         command.argv,
@@ -138,7 +139,7 @@ def _triton(repository: Path, tasks: Sequence[str], ports: Ports, run_directory:
         command.cwd,
         health=None,
         clear=lambda: remove_shared_memory(command.shared_memory_prefix),
-        liveness=f"http://127.0.0.1:{ports.triton.http}/v2/health/live",
+        liveness=f"http://127.0.0.1:{ports.http}/v2/health/live",
     )
 
 

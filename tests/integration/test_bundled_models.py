@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ LIKENESS = {"detection": 0.97, "instance_segmentation": 0.9, "semantic_segmentat
 TIMEOUT_SECONDS = 60
 
 Built = Callable[[str], Path]
+Outputs = Mapping[str, NDArray[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -70,17 +71,8 @@ def test_each_file_of_weights_is_tried() -> None:
     assert sorted(entry.source.file for entry in entries) == sorted(path.name for path in weights.glob("*.onnx"))
 
 
-@pytest.mark.parametrize(("profile", "task"), BUNDLED)
-async def test_both_engines_answer_alike(
-    repository: Built,
-    triton: Callable[[str], TritonServer],
-    engine_of: Callable[[TritonServer, str], TritonEngine],
-    profile: str,
-    task: str,
-) -> None:
-    folder = repository(profile)
-    check_contract(folder / task / "1" / "model.onnx", task)
-    remote, local = engine_of(triton(profile), task), OnnxRuntimeEngine(folder, task)
+async def answers(remote: TritonEngine, local: OnnxRuntimeEngine) -> AsyncIterator[tuple[Outputs, Outputs]]:
+    """What both say of a picture of each world, Triton first, once they describe the model alike; all it promises."""
     try:
         model = await remote.describe()
         assert model == await local.describe()
@@ -91,10 +83,24 @@ async def test_both_engines_answer_alike(
             theirs = (await remote.infer(inputs, TIMEOUT_SECONDS)).outputs
             ours = (await local.infer(inputs, TIMEOUT_SECONDS)).outputs
             assert set(theirs) == set(ours) == {output.name for output in model.outputs}
-            for name, values in ours.items():
-                np.testing.assert_allclose(theirs[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
+            yield theirs, ours
     finally:
         await local.close()
+
+
+@pytest.mark.parametrize(("profile", "task"), BUNDLED)
+async def test_both_engines_answer_alike(
+    repository: Built,
+    triton: Callable[[str], TritonServer],
+    engine_of: Callable[[TritonServer, str], TritonEngine],
+    profile: str,
+    task: str,
+) -> None:
+    folder = repository(profile)
+    check_contract(folder / task / "1" / "model.onnx", task)
+    async for theirs, ours in answers(engine_of(triton(profile), task), OnnxRuntimeEngine(folder, task)):
+        for name, values in ours.items():
+            np.testing.assert_allclose(theirs[name], values, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(("profile", "task"), OPENVINO)
@@ -106,22 +112,11 @@ async def test_openvino_sees_what_onnx_runtime_sees(
     task: str,
 ) -> None:
     """In bfloat16, so the answers are near and not equal; what it costs in accuracy `make evaluate` measures."""
-    remote, local = engine_of(triton(profile), task), OnnxRuntimeEngine(repository(profile), task)
-    try:
-        model = await remote.describe()
-        assert model == await local.describe()
-        for world in ("street", "line"):
-            picture = SceneSequence(world, 9001, 1, (640, 480))[0].image
-            tensor, _ = fit(picture, model.resize, model.input_size)
-            inputs = {model.inputs[0].name: tensor[None] if model.max_batch_size else tensor}
-            theirs = (await remote.infer(inputs, TIMEOUT_SECONDS)).outputs
-            ours = (await local.infer(inputs, TIMEOUT_SECONDS)).outputs
-            assert {name: (values.shape, values.dtype) for name, values in theirs.items()} == {
-                name: (values.shape, values.dtype) for name, values in ours.items()
-            }
-            assert likeness(task, theirs, ours) > LIKENESS[task]
-    finally:
-        await local.close()
+    async for theirs, ours in answers(engine_of(triton(profile), task), OnnxRuntimeEngine(repository(profile), task)):
+        assert {name: (values.shape, values.dtype) for name, values in theirs.items()} == {
+            name: (values.shape, values.dtype) for name, values in ours.items()
+        }
+        assert likeness(task, theirs, ours) > LIKENESS[task]
 
 
 def add_damaged_model(repository: Path) -> None:
