@@ -124,7 +124,7 @@ class Gate:
         account = self._account(client)
         if account.streams >= client.streams:
             metrics.ACCESS.labels("too_many_streams").inc()
-            raise QuotaExceeded(client.name, "streams", client.streams, _STREAM_RETRY_SECONDS)
+            raise QuotaExceeded(client.name, "streams", client.streams, "authentication_streams", _STREAM_RETRY_SECONDS)
         account.streams += 1
         try:
             yield
@@ -165,7 +165,8 @@ class _Account:
         self.at = now
         if self.calls < 1.0:
             metrics.ACCESS.labels("too_many_requests").inc()
-            raise QuotaExceeded(client.name, "requests per second", client.rate, (1.0 - self.calls) / client.rate)
+            retry = (1.0 - self.calls) / client.rate
+            raise QuotaExceeded(client.name, "requests per second", client.rate, "authentication_rate", retry)
         self.calls -= 1.0
         self.full_at = now + (client.burst - self.calls) / client.rate
 

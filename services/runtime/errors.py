@@ -6,7 +6,7 @@ ServiceError
 ├── NoToken                 the caller showed no token where one is needed
 ├── WrongToken              the caller's token is nobody's, has expired, or is not what its issuer signed
 ├── ScopeMissing            the caller may not do this; names the scope that would allow it
-├── QuotaExceeded           the caller has used up what it may; names the quota
+├── QuotaExceeded           the caller has used up what it may; names the quota and its setting
 ├── KeysUnavailable         who issues tokens cannot be asked for its keys
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
@@ -141,16 +141,17 @@ class QuotaExceeded(ServiceError):
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUOTA_EXCEEDED"
 
-    def __init__(self, client: str, quota: str, limit: float, retry_after_seconds: float) -> None:
+    def __init__(self, client: str, quota: str, limit: float, setting: str, retry_after_seconds: float) -> None:
         super().__init__(f"{client} has used up its {quota}, {limit:g}")
         self.client = client
         self.quota = quota
         self.limit = limit
+        self.setting = setting
         self.retry_after_seconds = retry_after_seconds
 
     def metadata(self) -> dict[str, str]:
-        """Names the client, the quota and its limit."""
-        return {"client": self.client, "quota": self.quota, "limit": f"{self.limit:g}"}
+        """Names the client, the quota, its limit and the setting."""
+        return {"client": self.client, "quota": self.quota, "limit": f"{self.limit:g}", "setting": self.setting}
 
 
 class KeysUnavailable(ServiceError):

@@ -16,6 +16,7 @@ from services.runtime import logs
 from services.runtime.access import Gate
 from services.runtime.authentication import Authentication
 from services.runtime.errors import KeysUnavailable, QuotaExceeded, ScopeMissing, ServiceError
+from services.runtime.limits import count_breach
 from services.viewer.settings import ViewerSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -61,6 +62,7 @@ class Login:
             else:
                 client = await self._gate.identify(token, "watch")
         except ServiceError as error:
+            count_breach(error)
             return await _refuse(request, error)
         logs.client.set(client.name)
         return await handler(request)
@@ -96,6 +98,7 @@ class Login:
         try:
             client = await self._gate.admit(token, "watch")
         except ServiceError as error:
+            count_breach(error)
             log.warning("nobody was let in", extra={"reason": str(error)})
             return self._ask(str(error), _status(error))
         log.info("signed in", extra={"client": client.name})

@@ -293,6 +293,7 @@ def test_a_greedy_client_is_held_to_its_quota_and_slows_nobody(system: System, c
     at_work = threading.Event()
     ends: Counter[str] = Counter()
     delays: list[float] = []
+    settings: set[str] = set()
 
     def be_greedy() -> None:
         with system.client("greedy") as client:
@@ -305,6 +306,7 @@ def test_a_greedy_client_is_held_to_its_quota_and_slows_nobody(system: System, c
                 except ResourceExhausted as error:
                     ends[error.reason] += 1
                     delays.append(error.retry_after_seconds or 0.0)
+                    settings.add(error.setting)
                     time.sleep(0.01)
 
     took: dict[bool, list[float]] = {False: [], True: []}
@@ -327,6 +329,7 @@ def test_a_greedy_client_is_held_to_its_quota_and_slows_nobody(system: System, c
         greedy.join()
     seconds = time.monotonic() - began
     assert ends.keys() == {"accepted", "QUOTA_EXCEEDED"}
+    assert settings == {"authentication_rate"}
     assert 0 < ends["accepted"] <= 4 + 2 * seconds + 1
     assert all(0 < delay <= 0.5 for delay in delays)
     ratio = statistics.median(took[True]) / statistics.median(took[False])

@@ -25,7 +25,8 @@ from grpc_status import rpc_status
 class PerceptionError(Exception):
     """A call failed. `code`: the canonical gRPC code. `reason`: upper snake case, stable for programs.
 
-    `trace_id`: 32 hexadecimal digits; empty where the request is not traced.
+    `setting`: of the service, the limit that was breached; empty where it was none. `trace_id`: 32 hexadecimal digits;
+    empty where the request is not traced.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class PerceptionError(Exception):
         code: grpc.StatusCode = grpc.StatusCode.INTERNAL,
         reason: str = "",
         field: str = "",
+        setting: str = "",
         retry_after_seconds: float | None = None,
         request_id: str = "",
         trace_id: str = "",
@@ -43,6 +45,7 @@ class PerceptionError(Exception):
         self.code = code
         self.reason = reason
         self.field = field
+        self.setting = setting
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
         self.trace_id = trace_id
@@ -58,6 +61,7 @@ class PerceptionError(Exception):
             code=code,
             reason=details.reason,
             field=details.field,
+            setting=details.setting,
             retry_after_seconds=details.retry_after_seconds,
             request_id=request_id,
             trace_id=_trace_id(error),
@@ -111,6 +115,7 @@ class _Details:
     def __init__(self) -> None:
         self.reason = ""
         self.field = ""
+        self.setting = ""
         self.retry_after_seconds: float | None = None
 
     @classmethod
@@ -129,6 +134,7 @@ class _Details:
         if detail.Unpack(info):
             self.reason = info.reason
             self.field = self.field or info.metadata.get("field", "")
+            self.setting = info.metadata.get("setting", "")
         elif detail.Unpack(bad) and bad.field_violations:
             self.field = bad.field_violations[0].field
         elif detail.Unpack(retry):

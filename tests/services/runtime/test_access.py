@@ -34,6 +34,7 @@ def gate(tmp_path: Path) -> Gate:
     scopes = ["perceive", "watch", "describe", "administer"]
     entries: list[dict[str, Any]] = [{"name": s, "sha256": digest(s), "scopes": [s], "streams": 2} for s in scopes]
     entries.append({"name": "all", "sha256": digest("all"), "scopes": scopes})
+    entries.append({"name": "slow", "sha256": digest("slow"), "scopes": scopes, "rate": 0.001, "burst": 1})
     path = tmp_path / "tokens.yaml"
     path.write_text(yaml.safe_dump(entries))
     settings = AuthenticationSettings(
@@ -93,6 +94,10 @@ async def said(call: Any) -> PerceptionError:
 
 def counted(result: str) -> float:
     return REGISTRY.get_sample_value("perception_access_total", {"result": result}) or 0.0
+
+
+def breaches(setting: str) -> float:
+    return REGISTRY.get_sample_value("perception_limit_breaches_total", {"setting": setting}) or 0.0
 
 
 @pytest.mark.parametrize(
@@ -169,11 +174,24 @@ async def test_streams_are_counted_while_they_are_open(gate: Gate) -> None:
         error = await said(opened("perceive"))
         assert error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (error.reason, error.retry_after_seconds) == ("QUOTA_EXCEEDED", 5.0)
+        assert error.setting == "authentication_streams"
         assert str(error) == "token/perceive has used up its streams, 2"
         assert "token/all" in str(await said(opened("all")))
         await first.done_writing()
         assert await first.code() is grpc.StatusCode.OK
         await opened("perceive")
+
+
+async def test_a_quota_names_its_setting_and_is_counted_as_a_limit(gate: Gate) -> None:
+    before, counted_before = breaches("authentication_rate"), counted("too_many_requests")
+    async with serving(gate) as (channel, _):
+        call = channel.unary_unary(PERCEIVE)
+        assert await call(b"x", metadata=bearing("slow"), timeout=20) == b"x"
+        error = await said(call(b"x", metadata=bearing("slow"), timeout=20))
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_EXCEEDED")
+    assert error.setting == "authentication_rate"
+    assert breaches("authentication_rate") == before + 1
+    assert counted("too_many_requests") == counted_before + 1
 
 
 @pytest.fixture

@@ -30,14 +30,14 @@ class Row:
 def rows() -> list[Row]:
     lines = (PROJECT / "docs" / "limits.md").read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
-    return [Row(setting.strip("`"), *rest) for _, setting, *rest in cells[1:]]
+    return [Row(setting.split("`")[1], *rest) for _, setting, *rest in cells[1:]]
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.setting)
 def test_a_row_is_true(row: Row) -> None:
     name = row.setting.lower()
     found = [kind.model_fields[name].default for kind in OWNERS[row.of]]
-    said = row.default.split("; gateway ")
+    said = row.default.removesuffix(": no limit").split("; gateway ")
     assert said == list(dict.fromkeys(map(str, found)))
     named = re.match(r"`([A-Z_]+)`, `([A-Z_]+)`", row.breached)
     if named:
