@@ -12,24 +12,19 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import code_pb2, error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from services.runtime import logs, metrics, tracing
 from services.runtime.admission import Admission
-from services.runtime.errors import InvalidInput, LimitExceeded, Overloaded, ServiceError, Stopping
+from services.runtime.errors import LimitExceeded, Overloaded, ServiceError, Stopping
 from services.runtime.limits import count_breach
 from services.runtime.parsing import parsing
 from services.runtime.receiving import Bystanders, Receiving
+from services.runtime.status import abort, code_of
 
 REQUEST_ID_KEY = "x-request-id"
 MOST_BYSTANDERS = 100
 """Calls for health and reflection, of which some are kept open."""
-DOMAIN = "perception"
 _LONGEST_REQUEST_ID = 128
-# A status travels in trailers, of which gRPC takes 8 KiB; past that the caller would learn nothing of the error.
-_LONGEST_TEXT = 800
 # What HTTP/2 counts for a header besides its name and value (RFC 9113, 6.5.2).
 _HEADER_BYTES = 32
 # How a handler ends whose caller went away: a stream's is closed where it waits to send.
@@ -151,7 +146,7 @@ class _Request:
         seconds = time.perf_counter() - self._started
         metrics.REQUESTS_IN_FLIGHT.labels(self._method).dec()
         metrics.REQUEST_DURATION.labels(self._method).observe(seconds)
-        code = _code(error)
+        code = code_of(error)
         count_breach(error)
         metrics.REQUESTS.labels(self._method, code.name).inc()
         self._end_span(code, error)
@@ -167,18 +162,14 @@ class _Request:
         )
         if isinstance(error, _GONE):
             return
-        await self._abort(error_status(error))
+        trace = ((tracing.TRACE_ID_KEY, self._span.trace_id),) if self._span.trace_id else ()
+        await abort(self._context, error, *trace)
 
     def _end_span(self, code: grpc.StatusCode, error: BaseException | None) -> None:
         self._span.set("rpc.response.status_code", code.name)
         if error is not None:
             self._span.fail(code.name, str(error))
         self._span.end()
-
-    async def _abort(self, status: status_pb2.Status) -> None:
-        failed = rpc_status.to_status(status)
-        trace = ((tracing.TRACE_ID_KEY, self._span.trace_id),) if self._span.trace_id else ()
-        await self._context.abort(failed.code, failed.details, (*failed.trailing_metadata, *trace))
 
 
 def _level(error: BaseException, code: grpc.StatusCode) -> int:
@@ -194,47 +185,3 @@ def _request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
         if key == REQUEST_ID_KEY and isinstance(value, str) and value.isprintable() and value:
             return value[:_LONGEST_REQUEST_ID]
     return uuid.uuid4().hex
-
-
-def _code(error: BaseException | None) -> grpc.StatusCode:
-    match error:
-        case None:
-            return grpc.StatusCode.OK
-        case ServiceError():
-            return error.code
-        case asyncio.CancelledError() | GeneratorExit():
-            return grpc.StatusCode.CANCELLED
-        case _:
-            return grpc.StatusCode.INTERNAL
-
-
-def error_status(error: BaseException) -> status_pb2.Status:
-    """The `google.rpc.Status` of an error. One that is not ours is a defect, and says nothing of itself to a caller."""
-    code = _code(error)
-    number: int = code.value[0]
-    if not isinstance(error, ServiceError):
-        return status_pb2.Status(code=code_pb2.INTERNAL, message="internal error")
-    status = status_pb2.Status(code=number, message=_short(str(error)))
-    metadata = {key: _short(value) for key, value in error.metadata().items()}
-    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
-    _add(status, info)
-    if isinstance(error, InvalidInput):
-        violation = error_details_pb2.BadRequest.FieldViolation(
-            field=error.field, description=_short(error.description)
-        )
-        _add(status, error_details_pb2.BadRequest(field_violations=[violation]))
-    if error.retry_after_seconds is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMicroseconds(round(error.retry_after_seconds * 1e6))
-        _add(status, error_details_pb2.RetryInfo(retry_delay=delay))
-    return status
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
-
-
-def _add(status: status_pb2.Status, detail: Any) -> None:
-    packed = any_pb2.Any()
-    packed.Pack(detail)
-    status.details.append(packed)

@@ -17,9 +17,7 @@ from services.runtime.errors import InvalidInput
 
 def parsing(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
     """The handler with its requests parsed by itself, so that it raises `InvalidInput` for what cannot be parsed."""
-    if handler.request_deserializer is None:
-        return handler
-    parse = _Parser(handler.request_deserializer)
+    parse = Parser(handler.request_deserializer)
     if handler.unary_unary:
         unary = handler.unary_unary
         return grpc.unary_unary_rpc_method_handler(
@@ -33,26 +31,33 @@ def parsing(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
     if handler.stream_stream:
         streams: Callable[..., Any] = handler.stream_stream
         return grpc.stream_stream_rpc_method_handler(
-            lambda requests, context: streams(_Requests(requests, parse), context), None, handler.response_serializer
+            lambda requests, context: streams(parse.each(requests), context), None, handler.response_serializer
         )
     return handler
 
 
-class _Parser:
-    def __init__(self, deserialize: Callable[[bytes], Any]) -> None:
+class Parser:
+    """Makes messages of bytes, which stay what they are where there is no `deserialize`."""
+
+    def __init__(self, deserialize: Callable[[bytes], Any] | None) -> None:
         self._deserialize = deserialize
 
     def __call__(self, data: bytes) -> Any:
+        """The message. Raises `InvalidInput` where the bytes are none."""
+        if self._deserialize is None:
+            return data
         try:
             return self._deserialize(data)
         except DecodeError:
             raise InvalidInput("request", "is not a message of this call") from None
 
+    def each(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        """A stream's requests, parsed as they are asked for."""
+        return _Requests(requests, self)
+
 
 class _Requests:
-    """A stream's requests, parsed as they are asked for."""
-
-    def __init__(self, requests: AsyncIterator[bytes], parse: _Parser) -> None:
+    def __init__(self, requests: AsyncIterator[bytes], parse: Parser) -> None:
         self._requests = requests
         self._parse = parse
 

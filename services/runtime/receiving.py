@@ -12,6 +12,9 @@ import grpc
 import grpc.aio
 
 from services.runtime.errors import InvalidInput, Overloaded, RequestIncomplete, ServiceError
+from services.runtime.limits import count_breach
+from services.runtime.parsing import Parser
+from services.runtime.status import abort
 
 _RETRY_AFTER_SECONDS = 1.0
 
@@ -65,27 +68,29 @@ class Bystanders:
 
     def handler(self, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler, with its place and its request taken care of."""
-        serializers = handler.request_deserializer, handler.response_serializer
+        parse, serialize = Parser(handler.request_deserializer), handler.response_serializer
         if handler.unary_unary:
-            return grpc.stream_unary_rpc_method_handler(self._once(handler.unary_unary), *serializers)
+            return grpc.stream_unary_rpc_method_handler(self._once(handler.unary_unary, parse), None, serialize)
         if handler.unary_stream:
-            return grpc.stream_stream_rpc_method_handler(self._many(handler.unary_stream, one=True), *serializers)
+            many = self._many(handler.unary_stream, parse, one=True)
+            return grpc.stream_stream_rpc_method_handler(many, None, serialize)
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(self._many(handler.stream_stream, one=False), *serializers)
+            many = self._many(handler.stream_stream, parse, one=False)
+            return grpc.stream_stream_rpc_method_handler(many, None, serialize)
         return handler
 
-    def _once(self, behaviour: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def _once(self, behaviour: Callable[..., Awaitable[Any]], parse: Parser) -> Callable[..., Awaitable[Any]]:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             with self._place():
-                request = await self._receiving.first(requests)
+                request = parse(await self._receiving.first(requests))
                 return await behaviour(request, context)
 
         return _with_status(answer)
 
-    def _many(self, behaviour: Callable[..., Any], *, one: bool) -> Callable[..., Awaitable[None]]:
+    def _many(self, behaviour: Callable[..., Any], parse: Parser, *, one: bool) -> Callable[..., Awaitable[None]]:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             with self._place():
-                request = await self._receiving.first(requests) if one else requests
+                request = parse(await self._receiving.first(requests)) if one else parse.each(requests)
                 if not inspect.isasyncgenfunction(behaviour):
                     await behaviour(request, context)
                     return
@@ -110,6 +115,7 @@ def _with_status(answer: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
         try:
             return await answer(requests, context)
         except ServiceError as error:
-            await context.abort(error.code, str(error))
+            count_breach(error)
+            await abort(context, error)
 
     return answer_or_abort

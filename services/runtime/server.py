@@ -73,20 +73,16 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     service = await build()
-    interceptor = RequestInterceptor(
-        settings.max_concurrent_requests,
-        heeds_deadlines=settings.admission_control,
-        default_timeout_seconds=settings.default_timeout_seconds,
-        max_metadata_bytes=settings.max_metadata_bytes,
-        receive_seconds=settings.receive_seconds,
-    )
     server = grpc.aio.server(
-        interceptors=[interceptor, *([service.access] if service.access else [])],
+        interceptors=[_interceptor(settings), *([service.access] if service.access else [])],
         options=_options(settings),
         # The interceptor keeps the limits; this one bounds what arrives before it is asked.
         maximum_concurrent_rpcs=settings.most_calls + 2 * MOST_BYSTANDERS,
     )
-    probes = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=MOST_BYSTANDERS)
+    # Another one, so that whoever fills the places of the public port leaves those of probes free.
+    probes = grpc.aio.server(
+        interceptors=[_interceptor(settings)], options=_options(settings), maximum_concurrent_rpcs=2 * MOST_BYSTANDERS
+    )
     health = HealthServicer()
     for each in (server, probes):
         health_pb2_grpc.add_HealthServicer_to_server(health, each)
@@ -121,6 +117,16 @@ async def _serve(name: str, settings: ServiceSettings, build: Callable[[], Await
     tracing.stop()
     metrics_server.shutdown()
     log.info("stopped")
+
+
+def _interceptor(settings: ServiceSettings) -> RequestInterceptor:
+    return RequestInterceptor(
+        settings.max_concurrent_requests,
+        heeds_deadlines=settings.admission_control,
+        default_timeout_seconds=settings.default_timeout_seconds,
+        max_metadata_bytes=settings.max_metadata_bytes,
+        receive_seconds=settings.receive_seconds,
+    )
 
 
 def _bind(server: grpc.aio.Server, probes: grpc.aio.Server, settings: ServiceSettings):  # type: ignore[no-untyped-def] # wsgiref's server

@@ -15,6 +15,8 @@ import cv2
 import grpc
 import numpy as np
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from perception.convert import image_to_message
 from perception.v1 import (
     camera_pb2,
@@ -47,7 +49,8 @@ _LIMITS = {"MAX_IMAGE_PIXELS": "2000000"}
 _WORDS = ("", "high", "urgent", "~", "a" * 3000, "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "%00", "{}")
 _KEYS = ("x-request-id", "x-priority", "traceparent", "tracestate", "user-agent", "x-trace-id")
 _MODULES = {
-    "gateway": (perception_pb2,),
+    # Health and reflection are every process's own, and the same.
+    "gateway": (perception_pb2, health_pb2, reflection_pb2),
     "detection": (detection_pb2, model_pb2),
     "instance_segmentation": (instance_segmentation_pb2, model_pb2),
     "semantic_segmentation": (semantic_segmentation_pb2, model_pb2),
@@ -182,23 +185,25 @@ def attack(system: System, calls: Iterator[int], seed: int) -> RpcReport:
 def call(
     channel: grpc.Channel, rpc: Rpc, messages: Sequence[bytes], metadata: Sequence[tuple[str, str]]
 ) -> tuple[str, list[bytes]]:
-    """Calls an RPC with bytes as they are: the code's name, and the answers, of one that never ends at most three."""
+    """Calls an RPC with bytes as they are: the code's name, and the answers, of one that never ends the first."""
     options = {"timeout": CALL_SECONDS, "metadata": metadata, "wait_for_ready": True}
     try:
         if rpc.method.client_streaming:
             stream = channel.stream_stream(rpc.path)(iter(messages), **options)
             return "OK", [bytes(answer) for answer in stream]
         if rpc.method.server_streaming:
-            return "OK", _watched(channel.unary_stream(rpc.path)(messages[0], **{**options, "timeout": WATCH_SECONDS}))
+            watching = channel.unary_stream(rpc.path)(messages[0], **{**options, "timeout": WATCH_SECONDS})
+            # Health tells once, and again when it changes.
+            return "OK", _watched(watching, 1 if rpc.method.name == "Watch" else 3)
         return "OK", [bytes(channel.unary_unary(rpc.path)(messages[0], **options))]
     except grpc.RpcError as error:
         return str(error.code().name), []
 
 
-def _watched(stream: Any) -> list[bytes]:
+def _watched(stream: Any, most: int) -> list[bytes]:
     answers: list[bytes] = []
     try:
-        while len(answers) < 3:
+        while len(answers) < most:
             answers.append(bytes(next(stream)))
     except grpc.RpcError as error:
         if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:

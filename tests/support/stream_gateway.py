@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
 from services.runtime.errors import Stopping
-from services.runtime.interceptors import error_status
+from services.runtime.status import error_status
 from tests.clients.python.scenes import response
 
 Request = perception_pb2.PerceiveStreamRequest

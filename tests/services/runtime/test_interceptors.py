@@ -21,7 +21,8 @@ from perception.v1 import detection_pb2, detection_pb2_grpc, perception_pb2, per
 from prometheus_client import REGISTRY
 
 from services.runtime import errors, logs
-from services.runtime.interceptors import RequestInterceptor, error_status
+from services.runtime.interceptors import RequestInterceptor
+from services.runtime.status import error_status
 from tests.support.waiting import until
 
 METHOD = "/perception.v1.DetectionService/Detect"

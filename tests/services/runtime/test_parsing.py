@@ -8,6 +8,10 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+from perception import PerceptionError
 from perception.v1 import camera_pb2, camera_pb2_grpc, detection_pb2, detection_pb2_grpc, perception_pb2
 from perception.v1 import perception_pb2_grpc as perception_grpc
 from prometheus_client import REGISTRY
@@ -16,6 +20,9 @@ from services.runtime.interceptors import RequestInterceptor
 
 NO_MESSAGE = b"\x0a\xff"
 DETECT = "/perception.v1.DetectionService/Detect"
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH_HEALTH = "/grpc.health.v1.Health/Watch"
+REFLECT = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 WATCH = "/perception.v1.CameraService/WatchCamera"
 STREAM = "/perception.v1.PerceptionService/PerceiveStream"
 
@@ -44,6 +51,8 @@ async def channel() -> AsyncIterator[grpc.aio.Channel]:
     detection_pb2_grpc.add_DetectionServiceServicer_to_server(Servicer(), server)
     camera_pb2_grpc.add_CameraServiceServicer_to_server(Servicer(), server)
     perception_grpc.add_PerceptionServiceServicer_to_server(Servicer(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
+    reflection.enable_server_reflection([reflection.SERVICE_NAME], server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as connected:
@@ -69,6 +78,23 @@ async def test_what_is_no_message_is_refused_logged_in_a_line_and_counted(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+@pytest.mark.parametrize("method", [CHECK, WATCH_HEALTH, REFLECT])
+async def test_health_and_reflection_refuse_it_likewise(
+    channel: grpc.aio.Channel, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _answers(channel, method, [NO_MESSAGE])
+    error = PerceptionError.from_rpc_error(caught.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_INPUT")
+    assert str(error) == "request: is not a message of this call"
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_health_is_told(channel: grpc.aio.Channel) -> None:
+    told = [await channel.unary_unary(CHECK)(b"", timeout=20), await channel.unary_stream(WATCH_HEALTH)(b"").read()]
+    assert told == [health_pb2.HealthCheckResponse(status="SERVING").SerializeToString()] * 2
+
+
 @pytest.mark.parametrize("method", [DETECT, WATCH])
 async def test_messages_are_answered(channel: grpc.aio.Channel, method: str) -> None:
     assert await _answers(channel, method, [b""]) == [b""]
@@ -88,8 +114,8 @@ async def _sent(messages: list[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _answers(channel: grpc.aio.Channel, method: str, messages: list[bytes]) -> list[bytes]:
-    if method == DETECT:
+    if method in (DETECT, CHECK):
         return [await channel.unary_unary(method)(messages[0], timeout=20)]
-    if method == WATCH:
+    if method in (WATCH, WATCH_HEALTH):
         return [answer async for answer in channel.unary_stream(method)(messages[0], timeout=20)]
     return [answer async for answer in channel.stream_stream(method)(_sent(messages), timeout=20)]
