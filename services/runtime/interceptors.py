@@ -39,8 +39,9 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
     max_concurrent_requests: requests at work at once; more are refused as `Overloaded`. Health is not counted, so that
     a busy service is not taken for a dead one; nor are streams, which stay open while nothing is at work: who serves
     them bounds them. heeds_deadlines: whether a request that would be late is refused likewise.
-    default_timeout_seconds: the time of one that comes without a deadline. max_metadata_bytes: of a request's metadata,
-    as HTTP/2 counts headers. receive_seconds: time for a request to arrive as a whole.
+    default_timeout_seconds: the time of one that comes without a deadline. max_message_bytes: of a request, and of an
+    answer. max_metadata_bytes: of a request's metadata, as HTTP/2 counts headers. receive_seconds: time for a request
+    to arrive as a whole.
     """
 
     def __init__(
@@ -49,13 +50,15 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         *,
         heeds_deadlines: bool = True,
         default_timeout_seconds: float = 10.0,
+        max_message_bytes: int = 33 * 2**20,
         max_metadata_bytes: int = 8192,
         receive_seconds: float = 10.0,
     ) -> None:
         self._receiving = Receiving(max_concurrent_requests, receive_seconds)
-        self._bystanders = Bystanders(MOST_BYSTANDERS, self._receiving)
+        self._bystanders = Bystanders(MOST_BYSTANDERS, self._receiving, max_message_bytes)
         self._admission = Admission(max_concurrent_requests, heeds_deadlines=heeds_deadlines)
         self._default_timeout_seconds = default_timeout_seconds
+        self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
 
     async def intercept_service(
@@ -71,25 +74,13 @@ class RequestInterceptor(grpc.aio.ServerInterceptor):
         if not method.startswith("/perception."):
             return self._bystanders.handler(handler)
         # Handlers of one request are given as those of many, which wait for it here and not inside of gRPC.
-        handler = parsing(handler)
+        handler = parsing(handler, self._max_message_bytes)
         if handler.unary_unary:
-            return grpc.stream_unary_rpc_method_handler(
-                self._answer_once(handler.unary_unary, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
+            return grpc.stream_unary_rpc_method_handler(self._answer_once(handler.unary_unary, method))
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                self._answer_many(handler.stream_stream, method),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
+            return grpc.stream_stream_rpc_method_handler(self._answer_many(handler.stream_stream, method))
         if handler.unary_stream:
-            return grpc.stream_stream_rpc_method_handler(
-                self._answer_many(handler.unary_stream, method, one=True),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
+            return grpc.stream_stream_rpc_method_handler(self._answer_many(handler.unary_stream, method, one=True))
         raise NotImplementedError(f"{method}: a stream of requests with one answer")
 
     def _answer_once(self, behaviour: Callable[..., Awaitable[Any]], method: str) -> Callable[..., Awaitable[Any]]:

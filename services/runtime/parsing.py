@@ -1,37 +1,46 @@
-"""Requests that are no message of their call: refused as bad input.
+"""Messages of a call, read and written here and not by gRPC: what is none, or too large, is refused by name.
 
-Where gRPC parses them, such a request never reaches a handler: its caller is told UNKNOWN or INTERNAL, the log holds a
-stack trace, and no metric counts it.
+Where gRPC parses a request that is no message of its call, it never reaches a handler: its caller is told UNKNOWN or
+INTERNAL, the log holds a stack trace, and no metric counts it. Of one that gRPC finds too large no metric tells either.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from services.runtime.errors import InvalidInput
+from services.runtime.errors import InvalidInput, LimitExceeded
+
+_SETTING = "max_image_bytes"
+"""What the largest message follows from: a picture, and room for the fields around it."""
 
 
-def parsing(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
-    """The handler with its requests parsed by itself, so that it raises `InvalidInput` for what cannot be parsed."""
-    parse = Parser(handler.request_deserializer)
+def parsing(handler: grpc.RpcMethodHandler[Any, Any], most_bytes: int) -> Any:
+    """The handler with its messages read and written by itself, each of at most so many bytes.
+
+    It raises `InvalidInput` for what cannot be parsed, and `LimitExceeded` for a request or answer that is too large.
+    """
+    parse, serialize = Parser(handler.request_deserializer, most_bytes), _Serializer(handler, most_bytes)
     if handler.unary_unary:
-        unary = handler.unary_unary
-        return grpc.unary_unary_rpc_method_handler(
-            lambda data, context: unary(parse(data), context), None, handler.response_serializer
-        )
+        one = handler.unary_unary
+
+        async def answer(data: bytes, context: Any) -> bytes:
+            return serialize(await one(parse(data), context))
+
+        return grpc.unary_unary_rpc_method_handler(answer)
     if handler.unary_stream:
-        stream = handler.unary_stream
+        many = handler.unary_stream
         return grpc.unary_stream_rpc_method_handler(
-            lambda data, context: stream(parse(data), context), None, handler.response_serializer
+            lambda data, context: serialize.each(many(parse(data), context)),
         )
     if handler.stream_stream:
         streams: Callable[..., Any] = handler.stream_stream
         return grpc.stream_stream_rpc_method_handler(
-            lambda requests, context: streams(parse.each(requests), context), None, handler.response_serializer
+            lambda requests, context: serialize.each(streams(parse.each(requests), context)),
         )
     return handler
 
@@ -39,11 +48,13 @@ def parsing(handler: grpc.RpcMethodHandler[Any, Any]) -> Any:
 class Parser:
     """Makes messages of bytes, which stay what they are where there is no `deserialize`."""
 
-    def __init__(self, deserialize: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, deserialize: Callable[[bytes], Any] | None, most_bytes: int) -> None:
         self._deserialize = deserialize
+        self._most_bytes = most_bytes
 
     def __call__(self, data: bytes) -> Any:
-        """The message. Raises `InvalidInput` where the bytes are none."""
+        """The message. Raises `InvalidInput` where the bytes are none, and `LimitExceeded` for too many."""
+        _check_size("request", data, self._most_bytes)
         if self._deserialize is None:
             return data
         try:
@@ -68,3 +79,25 @@ class _Requests:
 
     async def __anext__(self) -> Any:
         return self._parse(await anext(self._requests))
+
+
+class _Serializer:
+    def __init__(self, handler: grpc.RpcMethodHandler[Any, Any], most_bytes: int) -> None:
+        self._serialize: Callable[[Any], bytes] = handler.response_serializer or bytes
+        self._most_bytes = most_bytes
+
+    def __call__(self, message: Any) -> bytes:
+        data = self._serialize(message)
+        _check_size("response", data, self._most_bytes)
+        return data
+
+    async def each(self, answers: Any) -> AsyncIterator[bytes]:
+        """A stream's answers."""
+        async with aclosing(answers):
+            async for answer in answers:
+                yield self(answer)
+
+
+def _check_size(what: str, data: bytes, most: int) -> None:
+    if len(data) > most:
+        raise LimitExceeded(what, f"a message of {len(data)} bytes", most, _SETTING)

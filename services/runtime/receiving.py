@@ -45,7 +45,8 @@ class Receiving:
                 finally:
                     self._under_way.pop(limit, None)
         except StopAsyncIteration:
-            raise InvalidInput("request", "is missing") from None
+            # gRPC, which has told the caller by then, tells us no more of one that it found too large.
+            raise InvalidInput("request", "is missing, or more than twice as large as it may be") from None
         except TimeoutError:
             if loop.time() - began < self._seconds:
                 description = f"{self._most} requests are on their way, this one for longest"
@@ -61,14 +62,15 @@ class Receiving:
 class Bystanders:
     """Calls besides those of the API, for health and reflection, of which some stay open: at most so many."""
 
-    def __init__(self, most: int, receiving: Receiving) -> None:
+    def __init__(self, most: int, receiving: Receiving, most_bytes: int) -> None:
         self._most = most
+        self._most_bytes = most_bytes
         self._count = 0
         self._receiving = receiving
 
     def handler(self, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler, with its place and its request taken care of."""
-        parse, serialize = Parser(handler.request_deserializer), handler.response_serializer
+        parse, serialize = Parser(handler.request_deserializer, self._most_bytes), handler.response_serializer
         if handler.unary_unary:
             return grpc.stream_unary_rpc_method_handler(self._once(handler.unary_unary, parse), None, serialize)
         if handler.unary_stream:

@@ -124,6 +124,7 @@ def _interceptor(settings: ServiceSettings) -> RequestInterceptor:
         settings.max_concurrent_requests,
         heeds_deadlines=settings.admission_control,
         default_timeout_seconds=settings.default_timeout_seconds,
+        max_message_bytes=settings.max_message_bytes,
         max_metadata_bytes=settings.max_metadata_bytes,
         receive_seconds=settings.receive_seconds,
     )
@@ -153,9 +154,12 @@ def _bind(server: grpc.aio.Server, probes: grpc.aio.Server, settings: ServiceSet
 
 def _options(settings: ServiceSettings) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        # What is a little too large gets to the interceptor, which names the limit. gRPC takes a message in as a whole
+        # before it looks at its size, so that its own limit keeps no memory free.
+        ("grpc.max_receive_message_length", 2 * settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
-        # What is a little too large gets to the interceptor, which names the limit.
+        # Of identity alone: a megabyte of gzip may hold a thousand, which gRPC unpacks before it looks at the size.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_metadata_size", 2 * settings.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", 2 * settings.max_metadata_bytes),
         # Without this a second process on the same port would silently take half of the calls.

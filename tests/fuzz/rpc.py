@@ -35,7 +35,7 @@ from tests.fuzz.mutation import mutated
 from tests.fuzz.targets import picture_files
 from tests.support.camera_agent import AgentProcess
 from tests.support.contract_models import picture, write_repository
-from tests.support.service import GRPC_CANCELLATION
+from tests.support.service import GRPC_CANCELLATION, peak_megabytes
 from tests.support.stack import TAXONOMY, free_range
 
 NAMED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNAVAILABLE"}
@@ -132,7 +132,7 @@ class System:
 
     def megabytes(self) -> dict[str, float]:
         """The most memory that each process ever held, in units of 2**20 bytes."""
-        return {name: _peak_megabytes(pid) for name, pid in self._pids.items()}
+        return {name: peak_megabytes(pid) for name, pid in self._pids.items()}
 
     def problems(self) -> list[str]:
         """What is wrong with the processes now: one that ended, does not answer, or logged a defect."""
@@ -150,11 +150,6 @@ class System:
                 if "Traceback" in line or (line.startswith("{") and json.loads(line)["level"] == "ERROR"):
                     found.append(f"{name} logged {line[:1500]}")
         return found
-
-
-def _peak_megabytes(pid: int) -> float:
-    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**10
 
 
 def attack(system: System, calls: Iterator[int], seed: int) -> RpcReport:

@@ -228,8 +228,9 @@ def test_a_picture_that_only_decoding_shows_to_be_broken_is_the_callers_fault(cl
 
 
 def test_a_message_of_64_megabytes_is_refused(client: PerceptionClient) -> None:
-    with pytest.raises(ResourceExhausted, match=r"larger than max \(6\d{7} vs\. \d+\)"):
+    with pytest.raises(ResourceExhausted, match=r"request: a message of 6\d{7} bytes, the limit is 34603008") as raised:
         client.perceive(b"\xff\xd8" + bytes(63 * 2**20))
+    assert (raised.value.reason, raised.value.setting) == ("LIMIT_EXCEEDED", "max_image_bytes")
     with pytest.raises(ResourceExhausted, match=r"image\.encoded: a file of 33554433 bytes, the limit is 33554432"):
         client.perceive(bytes(32 * 2**20 + 1))
     assert client.perceive(picture()).panoptic.segments

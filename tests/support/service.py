@@ -98,6 +98,10 @@ class ServiceProcess:
         """Memory that the process holds."""
         return resident_megabytes(self.process.pid)
 
+    def peak_megabytes(self) -> float:
+        """The most memory that the process ever held."""
+        return peak_megabytes(self.process.pid)
+
     def terminate(self) -> None:
         """Tells it to stop, as an orchestrator does."""
         self.process.send_signal(signal.SIGTERM)
@@ -107,6 +111,12 @@ def resident_megabytes(pid: int) -> float:
     """Memory that a process holds, in units of 2**20 bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process ever held, in units of 2**20 bytes."""
+    line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 2**10
 
 
 def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:

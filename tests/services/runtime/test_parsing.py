@@ -35,19 +35,23 @@ class Servicer(
     """Answers what it can read."""
 
     async def Detect(self, request: Any, context: Any) -> detection_pb2.DetectResponse:  # noqa: N802
-        return detection_pb2.DetectResponse()
+        detections = [detection_pb2.Detection(label=request.image.encoded.decode() * 2)] * bool(request.image.encoded)
+        return detection_pb2.DetectResponse(detections=detections)
 
     async def WatchCamera(self, request: Any, context: Any) -> AsyncIterator[camera_pb2.WatchCameraResponse]:  # noqa: N802
-        yield camera_pb2.WatchCameraResponse()
+        yield camera_pb2.WatchCameraResponse(picture=request.camera.encode() * 2)
 
     async def PerceiveStream(self, requests: Any, context: Any) -> AsyncIterator[perception_pb2.PerceiveStreamResponse]:  # noqa: N802
         async for request in requests:
-            yield perception_pb2.PerceiveStreamResponse(sequence=request.sequence)
+            yield perception_pb2.PerceiveStreamResponse(sequence=request.sequence, trace_id=request.traceparent * 2)
+
+
+MOST_BYTES = 10_000
 
 
 @pytest.fixture
 async def channel() -> AsyncIterator[grpc.aio.Channel]:
-    server = grpc.aio.server(interceptors=[RequestInterceptor(8)])
+    server = grpc.aio.server(interceptors=[RequestInterceptor(8, max_message_bytes=MOST_BYTES)])
     detection_pb2_grpc.add_DetectionServiceServicer_to_server(Servicer(), server)
     camera_pb2_grpc.add_CameraServiceServicer_to_server(Servicer(), server)
     perception_grpc.add_PerceptionServiceServicer_to_server(Servicer(), server)
@@ -106,6 +110,35 @@ async def test_a_streams_messages_are_answered_up_to_what_is_none(channel: grpc.
     assert await call.read() == perception_pb2.PerceiveStreamResponse(sequence=7).SerializeToString()
     with pytest.raises(grpc.aio.AioRpcError, match="not a message of this call"):
         await call.read()
+
+
+def _of(method: str, size: int) -> bytes:
+    """A message that its method answers with one twice as large."""
+    if method == DETECT:
+        return detection_pb2.DetectRequest(image={"encoded": b"x" * size}).SerializeToString()
+    if method == WATCH:
+        return camera_pb2.WatchCameraRequest(camera="x" * size).SerializeToString()
+    return perception_pb2.PerceiveStreamRequest(traceparent="x" * size).SerializeToString()
+
+
+def _breaches() -> float:
+    return REGISTRY.get_sample_value("perception_limit_breaches_total", {"setting": "max_image_bytes"}) or 0.0
+
+
+@pytest.mark.parametrize("method", [DETECT, WATCH, STREAM])
+@pytest.mark.parametrize(("size", "field"), [(MOST_BYTES + 1, "request"), (MOST_BYTES // 2 + 1, "response")])
+async def test_what_is_too_large_names_the_limit_either_way(
+    channel: grpc.aio.Channel, method: str, size: int, field: str
+) -> None:
+    before = _breaches()
+    assert len((await _answers(channel, method, [_of(method, MOST_BYTES // 3)]))[0]) > MOST_BYTES // 2
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _answers(channel, method, [_of(method, size)])
+    error = PerceptionError.from_rpc_error(caught.value)
+    assert (error.code, error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    assert (error.field, error.setting) == (field, "max_image_bytes")
+    assert f"the limit is {MOST_BYTES}" in str(error)
+    assert _breaches() == before + 1
 
 
 async def _sent(messages: list[bytes]) -> AsyncIterator[bytes]:

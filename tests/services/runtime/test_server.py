@@ -236,8 +236,12 @@ def test_limits(slow_models: Path, tmp_path: Path) -> None:
         assert working.result(timeout=60).detections[0].label == "green"
 
         code, reason, words = refused(image_pb2.Image(encoded=bytes(100_000 + 2**20)))
+        assert (code, reason) == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
+        assert words == "request: a message of 1148584 bytes, the limit is 1148576"
+        assert 'perception_limit_breaches_total{setting="max_image_bytes"} 1.0' in service.metrics()
+        code, reason, words = refused(image_pb2.Image(encoded=bytes(2 * (100_000 + 2**20))))
         assert (code, reason) == ("RESOURCE_EXHAUSTED", "")
-        assert re.search(r"larger than max \(\d+ vs. 1148576\)", words)
+        assert re.search(r"larger than max \(\d+ vs. 2297152\)", words)
         code, reason, words = refused(image_pb2.Image(encoded=bytes(100_001)))
         assert (code, reason) == ("RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED")
         assert words == "image.encoded: a file of 100001 bytes, the limit is 100000"
@@ -247,6 +251,18 @@ def test_limits(slow_models: Path, tmp_path: Path) -> None:
         code, reason, words = refused(REQUEST.image, timeout=None)
         assert (code, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
         assert words == "deadline exceeded during inference"
+
+
+def test_nothing_is_unpacked(service: Start) -> None:
+    """A few hundred kilobytes of gzip that would fill memory by the hundred megabytes."""
+    process = service("detection")
+    before = process.peak_megabytes()
+    detect = process.channel.unary_unary(f"/{SERVICE}/Detect")
+    with pytest.raises(grpc.RpcError) as caught:
+        detect(bytes(2**28), timeout=60, compression=grpc.Compression.Gzip)
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert "'gzip' is disabled" in caught.value.details()
+    assert process.peak_megabytes() < before + 100
 
 
 def run(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
