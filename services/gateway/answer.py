@@ -23,7 +23,8 @@ def panoptic_message(
 ) -> perception_pb2.Panoptic:
     """A scene as one PNG or with a run-length mask for each segment, on a map of that size (height, width)."""
     height, width = size
-    message = perception_pb2.Panoptic(size=image_pb2.ImageSize(height=height, width=width))
+    grid = image_pb2.ImageSize(height=height, width=width)
+    message = perception_pb2.Panoptic(size=grid, left_out=panoptic.left_out)
     if form == perception_pb2.PANOPTIC_FORMAT_RLE:
         panoptic = resize(panoptic, height, width)
         for segment in panoptic.segments:

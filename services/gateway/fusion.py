@@ -109,30 +109,25 @@ def fuse_things(canvas: Canvas, things: Iterable[Thing]) -> Panoptic:
     """As `fuse`: things claim pixels of an empty canvas in the order in which they come, and stuff the rest."""
     taxonomy, options = canvas.taxonomy, canvas.options
     segments: list[Segment] = []
-    claims: list[Claim] = []
-    for thing in things:
-        if len(claims) == options.max_segments:
-            break
-        claim = canvas.claim(thing.alone)
-        if claim is not None:
-            claims.append(claim)
-            x, y, width, height = cv2.boundingRect(claim.pixels)
-            x, y = x + claim.left, y + claim.top
-            box = canvas.picture_box(x, y, x + width, y + height)
-            segments.append(_segment(taxonomy, len(claims), thing.category_id, thing.score, box, claim.area))
+    claimed = [(thing, claim) for thing in things if (claim := canvas.claim(thing.alone)) is not None]
+    kept = claimed[: options.max_segments]
+    for thing, claim in kept:
+        x, y, width, height = cv2.boundingRect(claim.pixels)
+        x, y = x + claim.left, y + claim.top
+        box = canvas.picture_box(x, y, x + width, y + height)
+        segments.append(_segment(taxonomy, len(segments) + 1, thing.category_id, thing.score, box, claim.area))
     runs = _Runs.of(canvas.unclaimed)
     categories = canvas.table[runs.values]
     ids_of_stuff = np.zeros(256, np.int32)
-    for stuff in _stuff(canvas, runs, categories):
-        if len(segments) == options.max_segments:
-            break
+    surfaces = list(_stuff(canvas, runs, categories))
+    for stuff in surfaces[: options.max_segments - len(kept)]:
         ids_of_stuff[stuff.category_id] = len(segments) + 1
         box = canvas.picture_box(*stuff.box)
         segments.append(_segment(taxonomy, len(segments) + 1, stuff.category_id, stuff.score, box, stuff.area))
     ids = np.repeat(ids_of_stuff[categories], runs.lengths).reshape(canvas.height, canvas.width)
-    for id, claim in enumerate(claims, 1):
+    for id, (_, claim) in enumerate(kept, 1):
         np.copyto(ids[claim.crop], id, where=claim.pixels.view(np.bool_))
-    return Panoptic(ids, tuple(segments))
+    return Panoptic(ids, tuple(segments), left_out=len(claimed) + len(surfaces) - len(segments))
 
 
 def resize(panoptic: Panoptic, height: int, width: int) -> Panoptic:
@@ -145,7 +140,7 @@ def resize(panoptic: Panoptic, height: int, width: int) -> Panoptic:
         return panoptic
     segments = segments_at(panoptic, height, width)
     ids = cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Panoptic(np.asarray(ids, np.int32), segments)
+    return Panoptic(np.asarray(ids, np.int32), segments, panoptic.left_out)
 
 
 def segments_at(panoptic: Panoptic, height: int, width: int) -> tuple[Segment, ...]:

@@ -102,7 +102,7 @@ class Perceiver:
         response.trace_id = tracing.tracer.trace_id()
         response.timings.extend(clock.timings())
         metrics.SEGMENTS.observe(len(panoptic.segments))
-        if len(panoptic.segments) == self._settings.max_segments:
+        if panoptic.left_out:
             metrics.LIMIT_BREACHES.labels("max_segments").inc()
         return response
 

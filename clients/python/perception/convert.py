@@ -118,7 +118,8 @@ def panoptic_from_message(message: perception_pb2.Panoptic) -> Panoptic:
             if segment.id > MAX_SEGMENT_ID:
                 raise ValueError(f"segment id: expected at most {MAX_SEGMENT_ID}, got {segment.id}")
             ids[codecs.decode_rle(segment.rle.counts, height, width)] = segment.id
-    return Panoptic(ids=ids, segments=tuple(_segment(segment) for segment in message.segments))
+    segments = tuple(_segment(segment) for segment in message.segments)
+    return Panoptic(ids=ids, segments=segments, left_out=message.left_out)
 
 
 def _segment(message: perception_pb2.Segment) -> Segment:

@@ -178,11 +178,13 @@ class Panoptic:
     """A scene: every pixel belongs to one segment or to none.
 
     ids: int32 [H, W], 0 where nothing claims the pixel. segments: things first, best score first, then stuff. The ids
-    in the map and in the segments are the same set.
+    in the map and in the segments are the same set. left_out: segments that were found besides and are more than a
+    scene may have.
     """
 
     ids: NDArray[np.int32]
     segments: tuple[Segment, ...]
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         _require("Panoptic.ids", self.ids.dtype == np.int32 and self.ids.ndim == 2, "int32 [H, W]", _describe(self.ids))

@@ -292,6 +292,17 @@ def test_of_too_many_segments_the_best_things_are_kept():
     scene = fuse(row, filled("road"), TAXONOMY, (10, 10), replace(EVERYTHING, max_segments=3))
     assert [segment.score for segment in scene.segments] == pytest.approx([0.57, 0.56, 0.55])
     assert scene.segments[0].box == (7, 0, 8, 10)
+    assert scene.left_out == 6, "five cars, and the road beside them"
+
+
+@unhurried
+@given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
+def test_what_a_limit_leaves_out_is_told(instances, class_map, image_size, options):
+    limited = fuse(instances, class_map, TAXONOMY, image_size, options)
+    whole = fuse(instances, class_map, TAXONOMY, image_size, replace(options, max_segments=65535))
+    assert limited.left_out == len(whole.segments) - len(limited.segments)
+    assert limited.segments == whole.segments[: options.max_segments]
+    assert resize(limited, 3, 4).left_out == limited.left_out
 
 
 @pytest.mark.parametrize(("map_size", "image_size"), [((0, 5), (10, 10)), ((5, 5), (0, 10))])

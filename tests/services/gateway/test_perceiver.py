@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
-from perception.convert import image_to_message
+from perception.convert import image_to_message, panoptic_from_message
 from perception.v1 import perception_pb2, task_pb2
+from prometheus_client import REGISTRY
 
 from services.gateway.perceiver import Perceiver
 from services.gateway.settings import GatewaySettings
@@ -22,10 +24,14 @@ BOX = (10, 8, 40, 30)
 
 
 @pytest_asyncio.fixture
-async def perceiver(service: Callable[[str], ServiceProcess], tmp_path: Path) -> AsyncIterator[Perceiver]:
+async def perceiver(
+    service: Callable[[str], ServiceProcess], tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Perceiver]:
+    """Of a gateway with the settings that a test names."""
     taxonomy = tmp_path / "contract.yaml"
     taxonomy.write_text(TAXONOMY)
-    settings = GatewaySettings(**{f"{task}_url": service(task).address for task in TASKS})
+    addresses = {f"{task}_url": service(task).address for task in TASKS}
+    settings = GatewaySettings(**addresses, **getattr(request, "param", {}))
     tasks = connect(settings)
     running = Perceiver(settings, Taxonomy.load(str(taxonomy)), tasks)
     yield running
@@ -59,6 +65,27 @@ async def test_what_is_left_out_is_said_and_detections_stand_in_for_masks(percei
     assert thing.attributes
     assert not same.attributes
     assert abs(same.box.x_max - thing.box.x_max) <= 2
+
+
+def breaches() -> float:
+    return REGISTRY.get_sample_value("perception_limit_breaches_total", {"setting": "max_segments"}) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("perceiver", "segments", "left_out"),
+    [({}, 2, 0), ({"max_segments": 2}, 2, 0), ({"max_segments": 1}, 1, 1)],
+    indirect=["perceiver"],
+)
+@pytest.mark.parametrize("form", [perception_pb2.PANOPTIC_FORMAT_PNG, perception_pb2.PANOPTIC_FORMAT_RLE])
+async def test_a_scene_says_how_many_segments_a_limit_left_out(
+    perceiver: Perceiver, segments: int, left_out: int, form: perception_pb2.PanopticFormat
+) -> None:
+    before = breaches()
+    request = perception_pb2.PerceiveRequest(image=image_to_message(picture(box=BOX)), panoptic_format=form)
+    scene = panoptic_from_message((await perceiver.perceive(request, Deadline(30))).panoptic)
+    assert (len(scene.segments), scene.left_out) == (segments, left_out)
+    assert scene.segments[0].is_thing
+    assert breaches() - before == left_out, "counted where something is missing, and not where it just fits"
 
 
 async def test_a_task_that_nobody_wants_is_not_left_out_but_not_asked_for(perceiver: Perceiver) -> None:
