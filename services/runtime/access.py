@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import time
@@ -29,6 +30,8 @@ AUTHORIZATION_KEY = "authorization"
 _BEARER = "bearer "
 _HEALTH = "/grpc.health.v1.Health/"
 _STREAM_RETRY_SECONDS = 5.0
+_CHECK_SECONDS = 2.0
+"""How often the token of what stays open is looked at again."""
 _FEW_ACCOUNTS = 1024
 
 _SCOPES: Mapping[str, Scope] = {
@@ -67,24 +70,26 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         method: str = handler_call_details.method
         if handler is None or method.startswith(_HEALTH):
             return handler
+        token, scope = bearer_token(handler_call_details.invocation_metadata or ()), _SCOPES.get(method, "administer")
         try:
-            token = bearer_token(handler_call_details.invocation_metadata or ())
-            client = await self._gate.admit(token, _SCOPES.get(method, "administer"))
+            client = await self._gate.admit(token, scope)
         except ServiceError as error:
             return _refusing(error)
         logs.client.set(client.name)
-        return self._counted(handler, client) if handler.response_streaming else handler
+        return self._while_allowed(handler, client, token, scope) if handler.stream_stream else handler
 
-    def _counted(self, handler: Any, client: Client) -> Any:
-        behaviour = handler.stream_stream or handler.unary_stream
-
+    def _while_allowed(self, handler: Any, client: Client, token: str, scope: Scope) -> Any:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             with self._gate.stream(client):
-                async with aclosing(behaviour(requests, context)) as responses:
-                    async for response in responses:
-                        yield response
+                refused = asyncio.create_task(self._gate.refused(token, scope))
+                try:
+                    async with aclosing(handler.stream_stream(_Until(refused, requests), context)) as responses:
+                        async for response in responses:
+                            yield response
+                finally:
+                    refused.cancel()
 
-        return handler._replace(**{"stream_stream" if handler.stream_stream else "unary_stream": answer})
+        return handler._replace(stream_stream=answer)
 
 
 class Gate:
@@ -117,6 +122,18 @@ class Gate:
         if scope not in client.scopes:
             raise ScopeMissing(client.name, scope)
         return client
+
+    async def refused(self, token: str, scope: Scope) -> ServiceError:
+        """Waits until a token does not open any more what it has opened; why."""
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            try:
+                await self.identify(token, scope)
+            except KeysUnavailable:
+                continue
+            except ServiceError as error:
+                metrics.ACCESS.labels("withdrawn").inc()
+                return error
 
     @contextmanager
     def stream(self, client: Client) -> Iterator[None]:
@@ -173,6 +190,28 @@ class _Account:
     def is_new(self, now: float) -> bool:
         """Whether a new account would be the same."""
         return not self.streams and now >= self.full_at
+
+
+class _Until:
+    """A stream's requests, up to the moment in which its caller is refused; then its error is raised."""
+
+    def __init__(self, refused: asyncio.Task[ServiceError], requests: AsyncIterator[Any]) -> None:
+        self._refused = refused
+        self._requests = requests
+
+    def __aiter__(self) -> _Until:
+        self._requests = aiter(self._requests)
+        return self
+
+    async def __anext__(self) -> Any:
+        reading = asyncio.ensure_future(anext(self._requests))
+        try:
+            await asyncio.wait((reading, self._refused), return_when=asyncio.FIRST_COMPLETED)
+            if self._refused.done():
+                raise self._refused.result()
+            return reading.result()
+        finally:
+            reading.cancel()
 
 
 def bearer_token(metadata: Any) -> str:

@@ -66,7 +66,7 @@ ACCESS = Counter(
     "perception_access_total",
     "Calls of the gateway, and sign-ins and dropped pictures at the viewer, where callers authenticate: accepted, "
     "no_token, wrong_token (not known, expired or not what its issuer signed), no_scope, too_many_requests, "
-    "too_many_streams, or no_keys (the issuer's are not there yet).",
+    "too_many_streams, no_keys (the issuer's are not there yet), or withdrawn (what was open ended with its token).",
     ("result",),
 )
 TRACE_SPANS = Counter(

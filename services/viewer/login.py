@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 import logging
 import math
@@ -26,7 +25,6 @@ SIGNED_OUT = 4401
 
 _COOKIE = "perception_token"
 _LONGEST_FORM = 16 * 1024
-_CHECK_SECONDS = 2.0
 _OPEN = frozenset({"/healthz", "/login", "/page/style.css", "/page/icon.svg"})
 """What the form itself needs, and who looks after the process."""
 
@@ -69,18 +67,8 @@ class Login:
 
     async def watch_over(self, request: web.Request, socket: web.WebSocketResponse) -> None:
         """Ends a socket when its token is not accepted any more."""
-        try:
-            while True:
-                await asyncio.sleep(_CHECK_SECONDS)
-                await self._still_allowed(request)
-        except ServiceError as error:
-            await socket.close(code=SIGNED_OUT, message=str(error).encode()[:120])
-
-    async def _still_allowed(self, request: web.Request) -> None:
-        try:
-            await self._gate.identify(request.cookies.get(_COOKIE, ""), "watch")
-        except KeysUnavailable:
-            return
+        error = await self._gate.refused(request.cookies.get(_COOKIE, ""), "watch")
+        await socket.close(code=SIGNED_OUT, message=str(error).encode()[:120])
 
     async def index(self, _: web.Request) -> web.Response:
         """The page, with a way out."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -249,24 +250,62 @@ def test_strangers_learn_nothing_of_what_is_served(system: System) -> None:
     assert "camera" not in system.gateway.metrics().partition("perception_access_total")[2].partition("# HELP")[0]
 
 
+NEWCOMER = {"name": "newcomer", "scopes": ["perceive"]}
+
+
+def is_heard(client: PerceptionClient) -> bool:
+    try:
+        return perceive(client) == "OK"
+    except Unauthenticated:
+        return False
+
+
 def test_a_token_that_is_withdrawn_opens_nothing_any_more(system: System) -> None:
-    newcomer = {"name": "newcomer", "scopes": ["perceive"]}
     with system.client("newcomer") as client:
         with pytest.raises(Unauthenticated):
             perceive(client)
-        write_tokens(system.tokens, [*ENTRIES, newcomer])
-
-        def is_heard() -> bool:
-            try:
-                return perceive(client) == "OK"
-            except Unauthenticated:
-                return False
-
-        eventually(is_heard)
+        write_tokens(system.tokens, [*ENTRIES, NEWCOMER])
+        eventually(lambda: is_heard(client))
         system.tokens.write_text("- {name: broken")
-        eventually(lambda: is_heard() and "cannot be used" in system.gateway.output())
+        eventually(lambda: is_heard(client) and "cannot be used" in system.gateway.output())
         write_tokens(system.tokens)
-        eventually(lambda: not is_heard())
+        eventually(lambda: not is_heard(client))
+
+
+def test_a_stream_ends_with_its_token_and_answers_what_it_has_read(system: System) -> None:
+    """Within seconds, where it would go on for half an hour; another one's stream beside it goes on."""
+    write_tokens(system.tokens, [*ENTRIES, NEWCOMER])
+    with system.client("newcomer") as client:
+        eventually(lambda: is_heard(client))
+    over = threading.Event()
+
+    def frames() -> Iterator[Any]:
+        while not over.wait(0.05):
+            yield picture()
+
+    def perceive_all(token: str, answered: list[int]) -> str:
+        with system.client(token) as client:
+            try:
+                for answer in client.stream(frames(), camera=token):
+                    answered.append(answer.sequence)
+            except Unauthenticated as error:
+                return str(error)
+        return "closed"
+
+    seen: dict[str, list[int]] = {"newcomer": [], "camera": []}
+    with ThreadPoolExecutor() as pool:
+        ends = {token: pool.submit(perceive_all, token, answered) for token, answered in seen.items()}
+        try:
+            eventually(lambda: ends["newcomer"].done() or all(len(answered) >= 5 for answered in seen.values()))
+            write_tokens(system.tokens)
+            assert ends["newcomer"].result(60) == "the token is not known"
+            before = len(seen["camera"])
+            eventually(lambda: len(seen["camera"]) >= before + 10)
+        finally:
+            over.set()
+        assert ends["camera"].result(60) == "closed"
+    assert seen["newcomer"] == list(range(seen["newcomer"][0], seen["newcomer"][-1] + 1))
+    assert 'perception_access_total{result="withdrawn"} 1.0' in system.gateway.metrics()
 
 
 def test_certificates_are_replaced_under_load_and_no_request_fails(system: System) -> None:

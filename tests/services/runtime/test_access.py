@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,24 +23,34 @@ from services.runtime.authentication import Authentication, AuthenticationSettin
 from services.runtime.errors import QuotaExceeded
 from services.runtime.interceptors import RequestInterceptor
 from services.runtime.tokens import digest
+from tests.support.issuer import AUDIENCE, ISSUER, Issuer, jwks
 
 PERCEIVE = "/perception.v1.PerceptionService/Perceive"
 STREAM = "/perception.v1.PerceptionService/PerceiveStream"
 DESCRIBE = "/perception.v1.PerceptionService/DescribeSystem"
+ISSUES = Issuer()
 UNKNOWN = "/perception.v1.AdministrationService/Restart"
 
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Gate:
-    """Knows tokens that are named after their only scope, and `all`."""
+    """Knows tokens that are named after their only scope, `all`, `slow`, and those of the issuer."""
     scopes = ["perceive", "watch", "describe", "administer"]
     entries: list[dict[str, Any]] = [{"name": s, "sha256": digest(s), "scopes": [s], "streams": 2} for s in scopes]
     entries.append({"name": "all", "sha256": digest("all"), "scopes": scopes})
     entries.append({"name": "slow", "sha256": digest("slow"), "scopes": scopes, "rate": 0.001, "burst": 1})
     path = tmp_path / "tokens.yaml"
     path.write_text(yaml.safe_dump(entries))
+    keys = tmp_path / "jwks.json"
+    keys.write_text(jwks([ISSUES]))
     settings = AuthenticationSettings(
-        authentication="required", authentication_tokens_file=path, authentication_rate=1000, authentication_streams=1
+        authentication="required",
+        authentication_tokens_file=path,
+        authentication_jwks=str(keys),
+        authentication_issuer=ISSUER,
+        authentication_audience=AUDIENCE,
+        authentication_rate=1000,
+        authentication_streams=1,
     )
     return Gate(Authentication(settings))
 
@@ -192,6 +204,56 @@ async def test_a_quota_names_its_setting_and_is_counted_as_a_limit(gate: Gate) -
     assert error.setting == "authentication_rate"
     assert breaches("authentication_rate") == before + 1
     assert counted("too_many_requests") == counted_before + 1
+
+
+def withdraw(tmp_path: Path) -> None:
+    """Takes `perceive` out of the file, and takes the scope of `all` from it."""
+    path = tmp_path / "tokens.yaml"
+    entries = [entry for entry in yaml.safe_load(path.read_text()) if entry["name"] != "perceive"]
+    path.write_text(yaml.safe_dump([{**e, "scopes": ["watch"]} if e["name"] == "all" else e for e in entries]))
+
+
+async def test_a_stream_ends_with_its_token_and_others_go_on(gate: Gate, tmp_path: Path) -> None:
+    """One token is withdrawn, one loses its scope, one has expired at its issuer; another one's stream goes on."""
+    before = counted("withdrawn")
+    # Clocks differ by ten seconds at most: five are left.
+    short, long = ISSUES.token(exp=int(time.time()) - 5), ISSUES.token(sub="otto")
+    async with serving(gate) as (channel, _):
+        calls = {}
+        for token in ("perceive", "all", short, long):
+            calls[token] = channel.stream_stream(STREAM)(metadata=bearing(token), timeout=60)
+            await calls[token].write(b"x")
+            assert await calls[token].read() == b"x"
+        withdraw(tmp_path)
+        ended = {token: await said(calls[token].read()) for token in ("perceive", "all", short)}
+        assert (ended["perceive"].code, ended["perceive"].reason) == (grpc.StatusCode.UNAUTHENTICATED, "WRONG_TOKEN")
+        assert str(ended["perceive"]) == "the token is not known"
+        assert (ended["all"].reason, str(ended["all"])) == ("SCOPE_MISSING", "token/all lacks the scope perceive")
+        assert (ended[short].code, ended[short].reason) == (grpc.StatusCode.UNAUTHENTICATED, "WRONG_TOKEN")
+        assert "expired" in str(ended[short])
+        assert counted("withdrawn") == before + 3
+        await calls[long].write(b"y")
+        assert await calls[long].read() == b"y"
+        await calls[long].done_writing()
+        assert await calls[long].code() is grpc.StatusCode.OK
+        # Their places are free again.
+        assert gate._accounts["token/perceive"].streams == gate._accounts["issuer/otto"].streams == 0
+
+
+async def test_what_a_caller_sends_when_it_is_refused_is_not_answered(gate: Gate, tmp_path: Path) -> None:
+    """Frames that come all the time keep no stream open."""
+    async with serving(gate) as (channel, _):
+        call = channel.stream_stream(STREAM)(metadata=bearing("perceive"), timeout=60)
+
+        async def flood() -> None:
+            while not call.done():
+                await call.write(b"x")
+                assert await call.read() in (b"x", grpc.aio.EOF)
+
+        withdraw(tmp_path)
+        with pytest.raises((grpc.aio.AioRpcError, asyncio.InvalidStateError)):
+            await asyncio.wait_for(flood(), 60)
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 @pytest.fixture
