@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadtest.bench.result import Result
+from services.runtime.yaml_file import read_yaml
 
 TARGETS = Path(__file__).parent / "targets.yaml"
 
@@ -73,4 +73,4 @@ class Verdict:
 
 def read_targets(path: Path = TARGETS) -> list[Target]:
     """The targets of a file. Raises `ValueError` where it is malformed."""
-    return [Target.model_validate(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    return [Target.model_validate(entry) for entry in read_yaml(path)]

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models import yaml_file
 
 CATALOG = Path(__file__).parent
 LABELS = CATALOG / "labels"
@@ -302,9 +303,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def _parsed(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except Exception as error:  # PyYAML's constructors document no closed set: a date may be an AttributeError
-        raise CatalogError(f"{path}: expected YAML; {error}") from error
+        return yaml_file.read_yaml(path)
+    except (OSError, yaml_file.YamlError) as error:
+        raise CatalogError(f"{path}: {error}") from error
 
 
 def validated(kind: type[Kind], content: dict[str, Any], path: Path) -> Kind:

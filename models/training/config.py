@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.yaml_file import YamlError, read_yaml
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 
@@ -126,9 +127,9 @@ def load_config(name_or_path: str | Path, **overrides: Any) -> RunConfig:
     if not path.is_file():
         raise ConfigError(f"no configuration {path}; expected one of {', '.join(available_runs())}, or a YAML file")
     try:
-        fields = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is no YAML: {error}") from error
+        fields = read_yaml(path)
+    except YamlError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(fields, dict):
         raise ConfigError(f"{path}: expected a mapping of fields, found {type(fields).__name__}")
     try:

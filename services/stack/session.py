@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from services.runtime.yaml_file import read_yaml
 from services.stack.cameras import write_agent_file
 from services.stack.layout import PROJECT, EngineKind, Ports, processes, tasks_in, triton_environment, watching
 from services.stack.supervisor import StackError, Supervisor, interruptible, require_free
@@ -71,9 +71,7 @@ class StackOptions:
 
     @cached_property
     def _description(self) -> dict[str, Any]:
-        description: dict[str, Any] = yaml.safe_load(
-            (PROJECT / "models" / "profiles" / f"{self.profile}.yaml").read_text()
-        )
+        description: dict[str, Any] = read_yaml(PROJECT / "models" / "profiles" / f"{self.profile}.yaml")
         return description
 
 

@@ -28,6 +28,8 @@ from perception.v1 import (
 from PIL import Image
 
 from models.catalog.schema import CATALOG, CatalogError, load_entry, load_profile
+from models.evaluation.plan import PLANS, load_plan
+from models.training.config import CONFIG_FOLDER, ConfigError, load_config
 from services.camera.settings import SettingsError
 from services.camera.settings import read_settings as read_cameras
 from services.gateway.taxonomy import TAXONOMY_FOLDER, Taxonomy, TaxonomyError
@@ -46,6 +48,7 @@ _SIDE = 48
 _YAML_TOKENS = (
     *(b"- ", b": ", b"? ", b"\n", b"{", b"}", b"[", b"]", b"&a ", b"*a", b"<<: *a\n", b"!!", b"!!int ", b"!!float "),
     *(b"!!binary ", b"!!timestamp ", b"!!set ", b"!!python/object:os.system ", b"2001-99-99", b"0x", b"0o9", b".nan"),
+    b"\n".join([b"a0: &a0 {x: 1}", *(b"a%d: &a%d [*a%d, *a%d]" % (n, n, n - 1, n - 1) for n in range(1, 40)), b""]),
     *(b"9" * 5000, b"[" * 2000, b"1:2:3", b"\x00", b"\xff\xfe", b"null", b"~", b"true", b"- x\n", b"|\n", b"---\n"),
 )
 
@@ -242,6 +245,14 @@ TARGETS = (
         (CatalogError,),
         _YAML_TOKENS,
     ),
+    Target(
+        "evaluation_plan",
+        _files(PLANS),
+        _in_file(lambda path: load_plan(path.stem, path.parent)),
+        (CatalogError,),
+        _YAML_TOKENS,
+    ),
+    Target("training_run", _files(CONFIG_FOLDER), _in_file(load_config), (ConfigError,), _YAML_TOKENS),
     Target(
         "model_configuration",
         _configurations,

@@ -14,6 +14,7 @@ from models.catalog.schema import (
     load_labels,
     load_profile,
 )
+from models.yaml_file import MAX_BYTES
 
 MINIMAL = {
     "name": "some_detector",
@@ -129,6 +130,21 @@ def test_a_missing_entry_or_profile_lists_those_that_there_are(tmp_path: Path) -
         load_entry("nothing", tmp_path)
     with pytest.raises(CatalogError, match=r"expected a profile of .*street.*, found 'nothing'"):
         load_profile("nothing")
+
+
+def test_lines_that_double_what_the_line_before_holds_are_refused(tmp_path: Path) -> None:
+    lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    (tmp_path / "some_detector.yaml").write_text("\n".join(lines))
+    with pytest.raises(CatalogError, match=r"some_detector\.yaml: line 2: expected no alias, found one"):
+        load_entry("some_detector", tmp_path)
+
+
+def test_more_levels_or_bytes_than_anybody_writes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "some_detector.yaml"
+    for text, words in (("[" * 1_000_000, "at most 32 levels"), ("#" * (MAX_BYTES + 1), f"at most {MAX_BYTES} bytes")):
+        path.write_text(text)
+        with pytest.raises(CatalogError, match=words):
+            load_entry("some_detector", tmp_path)
 
 
 @pytest.mark.parametrize(

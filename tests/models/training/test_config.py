@@ -64,7 +64,7 @@ def test_a_file_of_ones_own_is_a_run(tmp_path):
         ("name: scenes", "name: imagenet", r"dataset: .*'camvid', 'scenes'"),
         ("[8, 9]", "[7, 9]", r"train_seeds \(0, 8\) and validation_seeds \(7, 9\) overlap"),
         ("[8, 9]", "[9, 9]", r"first < end, found \[9, 9\)"),
-        ("steps: 10", "steps: [", r"is no YAML"),
+        ("steps: 10", "steps: [", r"expected YAML"),
     ],
 )
 def test_wrong_field_is_named(old, new, message, tmp_path):
