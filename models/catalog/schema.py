@@ -241,9 +241,9 @@ def load_entry(name: str, catalog: Path = CATALOG) -> Entry:
     Raises:
         CatalogError: no such entry, an unknown key, or a value that does not fit; names file and key.
     """
-    path = catalog / f"{name}.yaml"
-    if not path.is_file():
+    if name not in entry_names(catalog):
         raise CatalogError(f"expected an entry of {', '.join(entry_names(catalog)) or catalog}, found {name!r}")
+    path = catalog / f"{name}.yaml"
     content = read_yaml(path)
     if isinstance(content.get("labels"), str):
         content["labels"] = load_labels(content["labels"], path)
@@ -260,7 +260,11 @@ def load_entries(catalog: Path = CATALOG) -> tuple[Entry, ...]:
 
 def entry_names(catalog: Path = CATALOG) -> tuple[str, ...]:
     """Names of all entries."""
-    return tuple(sorted(path.stem for path in catalog.glob("*.yaml")))
+    return _names(catalog)
+
+
+def _names(folder: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in folder.glob("*.yaml")))
 
 
 def load_profile(name: str, profiles: Path = CATALOG.parent / "profiles") -> Profile:
@@ -269,10 +273,9 @@ def load_profile(name: str, profiles: Path = CATALOG.parent / "profiles") -> Pro
     Raises:
         CatalogError: no such profile, or it is wrong; names file and key.
     """
+    if name not in _names(profiles):
+        raise CatalogError(f"expected a profile of {', '.join(_names(profiles)) or profiles}, found {name!r}")
     path = profiles / f"{name}.yaml"
-    if not path.is_file():
-        known = sorted(found.stem for found in profiles.glob("*.yaml"))
-        raise CatalogError(f"expected a profile of {', '.join(known) or profiles}, found {name!r}")
     return validated(Profile, read_yaml(path), path)
 
 
@@ -283,10 +286,10 @@ def load_labels(name: str, asked_by: Path = CATALOG) -> tuple[str, ...]:
     Raises:
         CatalogError: no such file, or no list of names.
     """
-    path = LABELS / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in LABELS.glob("*.yaml")))
+    if name not in _names(LABELS):
+        known = ", ".join(_names(LABELS))
         raise CatalogError(f"{asked_by}: labels: expected a list or one of {known}, found {name!r}")
+    path = LABELS / f"{name}.yaml"
     labels = _parsed(path)
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise CatalogError(f"{path}: expected a list of names (quote those that YAML reads as something else)")

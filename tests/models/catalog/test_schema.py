@@ -97,6 +97,8 @@ def test_the_minimal_entry_is_complete(tmp_path: Path) -> None:
         ),
         ({"labels": []}, "labels: "),
         ({"labels": ["cat", "cat"]}, "labels: each may stand once, found twice: cat"),
+        ({"labels": "../../profiles/demo"}, "labels: expected a list or one of camvid11"),
+        ({"labels": "coco" * 1000}, "labels: expected a list or one of camvid11"),
         (
             {"labels": "coco81"},
             "labels: expected a list or one of camvid11, cityscapes19, coco80, demo, demo_things, imagenet1000",
