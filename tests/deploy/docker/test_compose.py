@@ -56,7 +56,7 @@ def test_the_loader_refuses_what_is_wrong(files: tuple[Path, ...], edit: tuple[s
 
 def test_the_parts(laptop: dict[str, Service], gpu: dict[str, Service]) -> None:
     assert set(laptop) == {*OURS, "model-repository", "prometheus", "grafana"}
-    assert set(gpu) == {*laptop, "triton"}
+    assert set(gpu) == {*laptop, "model-verification", "triton"}
 
 
 def test_every_container_is_hardened(gpu: dict[str, Service]) -> None:
@@ -73,7 +73,8 @@ def test_every_container_is_hardened(gpu: dict[str, Service]) -> None:
 def test_images_are_the_charts_and_those_that_are_pinned(gpu: dict[str, Service]) -> None:
     pins = read_pins()
     expected = dict.fromkeys(OURS, f"perception-services:{version()}")
-    expected |= {"model-repository": f"perception-models:{version()}", "triton": pins["TRITON_IMAGE"]}
+    expected |= {"model-repository": f"perception-models:{version()}"}
+    expected |= dict.fromkeys(("model-verification", "triton"), pins["TRITON_IMAGE"])
     expected |= {"prometheus": pins["PROMETHEUS_IMAGE"], "grafana": pins["GRAFANA_IMAGE"]}
     assert {name: service["image"] for name, service in gpu.items()} == expected
 
@@ -86,7 +87,22 @@ def test_ports_are_open_to_this_machine_alone(gpu: dict[str, Service]) -> None:
 
 
 def test_what_runs_has_a_health_check(gpu: dict[str, Service]) -> None:
-    assert [name for name, service in gpu.items() if not service.get("healthcheck")] == ["model-repository"]
+    jobs = {name for name, service in gpu.items() if not service.get("healthcheck")}
+    assert jobs == {"model-repository", "model-verification"}
+    assert {gpu[name]["restart"] for name in jobs} == {"no"}
+
+
+@needs_helm
+def test_triton_starts_when_its_models_are_verified_as_in_the_chart(gpu: dict[str, Service]) -> None:
+    """The command is the chart's, which is run on a repository with a wrong bit in tests/deploy/test_triton.py."""
+    verification = gpu["model-verification"]
+    *_, in_chart = pod_spec(chart.named("Deployment", "perception-triton-default"))["initContainers"]
+    assert in_chart["name"] == "model-verification"
+    assert verification["entrypoint"] == in_chart["command"]
+    assert verification["working_dir"] == verification["volumes"][0]["target"] == in_chart["workingDir"]
+    finished = {"condition": "service_completed_successfully", "required": True}
+    assert verification["depends_on"] == {"model-repository": finished}
+    assert gpu["triton"]["depends_on"] == {"model-verification": finished}
 
 
 @pytest.mark.parametrize("files", [LAPTOP, GPU], ids=["laptop", "gpu"])
