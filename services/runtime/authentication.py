@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.runtime.errors import WrongToken
 from services.runtime.issuer_keys import ALGORITHMS, IssuerKeys, is_url, issuer_keys
-from services.runtime.settings import File
+from services.runtime.settings import File, require_readable
 from services.runtime.tokens import Scope, TokenEntry, find, read_tokens
 
 _CLOCK_SECONDS = 10.0
@@ -55,20 +55,14 @@ class AuthenticationSettings(BaseSettings):
     @classmethod
     def _holds_tokens(cls, path: File) -> File:
         if path is not None:
-            try:
-                read_tokens(path)
-            except OSError as error:
-                raise ValueError(f"cannot be read: {error.strerror}") from None
+            require_readable(lambda: read_tokens(path))
         return path
 
     @field_validator("authentication_jwks")
     @classmethod
     def _holds_keys(cls, source: str) -> str:
         if source and not is_url(source):
-            try:
-                issuer_keys(source)
-            except OSError as error:
-                raise ValueError(f"cannot be read: {error.strerror}") from None
+            require_readable(lambda: issuer_keys(source))
         return source
 
     @field_validator("authentication_issuer", "authentication_audience")

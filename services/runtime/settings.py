@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
@@ -20,6 +21,15 @@ _TRACES = """\
 
 File = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 """Path of a file; none where the variable is empty."""
+
+
+def require_readable(read: Callable[[], object]) -> None:
+    """Reads the files that a setting names. Raises `ValueError` where one cannot be read, which pydantic tells."""
+    try:
+        read()
+    except OSError as error:
+        # The system's words are in `strerror`; an error of our own says all of it.
+        raise ValueError(f"cannot be read: {error.strerror}" if error.strerror else str(error)) from None
 
 
 class TLSSettings(BaseSettings):
@@ -44,7 +54,7 @@ class TLSSettings(BaseSettings):
     @classmethod
     def _holds_authorities(cls, authorities: Path | None) -> Path | None:
         if authorities is not None:
-            _usable(TLS(authorities))
+            require_readable(TLS(authorities).read)
         return authorities
 
     @field_validator("tls_key_file")
@@ -54,7 +64,7 @@ class TLSSettings(BaseSettings):
         if (key is None) != (certificate is None):
             raise ValueError("expected TLS_CERTIFICATE_FILE and TLS_KEY_FILE, or neither")
         if certificate is not None:
-            _usable(TLS(certificate=certificate, key=key))
+            require_readable(TLS(certificate=certificate, key=key).read)
         return key
 
     @field_validator("tls_client_authentication")
@@ -98,10 +108,7 @@ class CallerSettings(TLSSettings):
     @classmethod
     def _holds_a_token(cls, path: Path | None) -> Path | None:
         if path is not None:
-            try:
-                read_token(path)
-            except OSError as error:
-                raise ValueError(f"cannot be read: {error.strerror}") from None
+            require_readable(lambda: read_token(path))
         return path
 
 
@@ -226,13 +233,6 @@ def _values(annotation: Any) -> str:
     if NoneType in choices:
         return "path"
     return "|".join(map(str, choices)) or str(annotation.__name__)
-
-
-def _usable(tls: TLS) -> None:
-    try:
-        tls.read()
-    except OSError as error:
-        raise ValueError(str(error)) from None
 
 
 def _refuse(program: str, error: ValidationError) -> NoReturn:
