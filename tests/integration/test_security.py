@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ from perception.convert import image_to_message
 from perception.v1 import detection_pb2, detection_pb2_grpc
 
 from services.runtime.ask_health import ask
-from services.runtime.tokens import digest
+from services.runtime.tokens import digest, new_token
 from services.stack.triton import remove_shared_memory
 from tests.support.camera_agent import AgentProcess
 from tests.support.certificates import Authority, environment
 from tests.support.contract_models import picture, write_model
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, jwks
 from tests.support.load import Load
+from tests.support.pairs import ratio_of_medians
 from tests.support.service import ServiceProcess, eventually
 from tests.support.stack import TAXONOMY
 from tests.support.triton import TritonServer, free_ports
@@ -62,8 +64,8 @@ ENTRIES: tuple[dict[str, Any], ...] = (
 
 
 def write_tokens(path: Path, entries: Sequence[dict[str, Any]] = ENTRIES) -> Path:
-    """Each entry's token is its name."""
-    path.write_text(yaml.safe_dump([{**entry, "sha256": digest(entry["name"])} for entry in entries]))
+    """Each entry's token is its name, where it has none."""
+    path.write_text(yaml.safe_dump([{"sha256": digest(entry["name"]), **entry} for entry in entries]))
     return path
 
 
@@ -223,6 +225,28 @@ def test_tokens_that_are_not_accepted(system: System) -> None:
                 client.describe(timeout=20)
     with system.client(issuer.token()) as client:
         assert perceive(client) == "OK"
+
+
+def test_a_caller_learns_nothing_by_how_long_a_refusal_takes(system: System, capsys: Any) -> None:
+    """Of tokens that are wrong in their last letter, and in their first."""
+    token = new_token()
+    write_tokens(system.tokens, [*ENTRIES, {"name": "long", "scopes": ["describe"], "sha256": digest(token)}])
+    with ExitStack() as stack:
+        right, near, far = (
+            stack.enter_context(system.client(shown)) for shown in (token, f"{token[:-1]}~", f"~{token[1:]}")
+        )
+        eventually(lambda: code_of(lambda: right.describe(timeout=20)) == "OK")
+        found: list[float] = []
+        while len(found) < 3 and not (found and 0.8 < found[-1] < 1.25):
+            refusals = (partial(code_of, partial(client.describe, timeout=20)) for client in (near, far))
+            found.append(ratio_of_medians(*refusals, 200))
+        assert (
+            code_of(lambda: near.describe(timeout=20)) == code_of(lambda: far.describe(timeout=20)) == "UNAUTHENTICATED"
+        )
+    write_tokens(system.tokens)
+    with capsys.disabled():
+        print(f" [{found[-1]:.3f} times as long for a token that is right but for its last letter]", end="")
+    assert 0.8 < found[-1] < 1.25, found
 
 
 def test_a_token_opens_what_its_scopes_say(system: System) -> None:

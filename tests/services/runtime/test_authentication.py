@@ -6,7 +6,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from services.runtime.errors import KeysUnavailable, WrongToken
 from services.runtime.issuer_keys import RemoteKeys, read_keys
 from services.runtime.tokens import TokenEntry, digest, find, new_token, read_tokens
 from tests.support.issuer import AUDIENCE, ISSUER, Issuer, decoded, encoded, jwks
+from tests.support.pairs import ratio_of_medians
 
 ENTRY = {"name": "gate", "sha256": digest("secret"), "scopes": ["perceive"]}
 
@@ -90,6 +91,38 @@ def test_comparison_tells_nothing_of_the_entries(monkeypatch: pytest.MonkeyPatch
         find(shown, entries)
         assert compared == [(digest(shown), entry.sha256) for entry in entries]
         assert {len(each) for pair in compared for each in pair} == {64}
+
+
+def wrong_from(token: str, letter: int) -> str:
+    """The token up to a letter, and from there on no letter of it."""
+    return token[:letter] + "".join("B" if each == "A" else "A" for each in token[letter:])
+
+
+def test_time_tells_nothing_of_a_prefix(capsys: pytest.CaptureFixture[str]) -> None:
+    """CPU time of tokens that are wrong in their last letter, over that of those that are wrong in all of them."""
+    token = new_token()
+    known = [*(new_token() for _ in range(20)), token]
+    entries = [TokenEntry(name=f"n{n}", sha256=digest(each), scopes=("watch",)) for n, each in enumerate(known)]
+    near, far = wrong_from(token, len(token) - 1), wrong_from(token, 0)
+    assert find(near, entries) is find(far, entries) is None
+
+    def ratio(compare: Callable[[str], object]) -> float:
+        def often(shown: str) -> None:
+            for _ in range(20):
+                compare(shown)
+
+        return ratio_of_medians(lambda: often(near), lambda: often(far), 500, time.thread_time)
+
+    def letter_by_letter(shown: str) -> bool:
+        return all(mine == theirs for mine, theirs in zip(shown, token, strict=True))
+
+    assert ratio(letter_by_letter) > 1.5, "this would be seen"
+    found = [ratio(lambda shown: find(shown, entries))]
+    while not 0.9 < found[-1] < 1.1 and len(found) < 3:
+        found.append(ratio(lambda shown: find(shown, entries)))
+    with capsys.disabled():
+        print(f" [{found[-1]:.4f} times as long for a token that is right but for its last letter]", end="")
+    assert 0.9 < found[-1] < 1.1, found
 
 
 def test_tokens_are_random_and_not_kept() -> None:
