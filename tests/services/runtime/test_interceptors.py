@@ -126,6 +126,7 @@ EXAMPLES: dict[str, errors.ServiceError] = {
     "LimitExceeded": errors.LimitExceeded("image.encoded", "a file of 10 bytes", 9, "max_image_bytes"),
     "Overloaded": errors.Overloaded("no room", 0.25, "max_streams"),
     "RequestIncomplete": errors.RequestIncomplete(10.0),
+    "PictureNotShared": errors.PictureNotShared("no such memory"),
     "StreamIdle": errors.StreamIdle(30.0),
     "NoToken": errors.NoToken(),
     "WrongToken": errors.WrongToken("is not known"),
@@ -146,6 +147,7 @@ METADATA = {
     "LimitExceeded": {"field": "image.encoded", "limit": "9", "setting": "max_image_bytes"},
     "Overloaded": {"setting": "max_streams"},
     "RequestIncomplete": {"setting": "receive_seconds"},
+    "PictureNotShared": {"setting": "shared_pictures_directory"},
     "StreamIdle": {"setting": "stream_idle_seconds"},
     "ScopeMissing": {"client": "token/gate", "scope": "watch"},
     "QuotaExceeded": {
