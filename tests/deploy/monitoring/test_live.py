@@ -49,6 +49,7 @@ WELL = {
     "PerceptionPodDown": "each component has one Pod",
     "PerceptionModelNotReady": "Triton has no model that fails alone",
     "PerceptionTaskFailing": "no task fails whose model is ready",
+    "PerceptionBreakerOpen": "each gateway gets through to what is ready",
     "PerceptionCameraNotServed": "the gateway refuses no stream",
     "PerceptionFramesDropped": "the models are faster than the cameras",
     "PerceptionLatencyBurningFast": "few frames are late",
