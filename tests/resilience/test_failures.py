@@ -39,6 +39,7 @@ from tests.resilience.harm import AGENT, Done, Harm, System, at_random, do_harm
 from tests.resilience.offered import Offered, closed_loop
 from tests.support.links import Links
 from tests.support.stack import Stack
+from tests.support.threads import in_threads
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(5 * SECONDS + 240)]
 
@@ -65,20 +66,14 @@ WORST = (
 def kept(stack: Stack, directory: Path) -> Iterator[list[str]]:
     """Looks after the stack as `perception up` does; what the keeper says."""
     said: list[str] = []
-    over = threading.Event()
     keeper = Keeper(stack.supervisor, said.append, directory / "processes.json")
 
-    def look() -> None:
+    def look(over: threading.Event) -> None:
         while not over.wait(0.2):
             keeper.look()
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    with in_threads(look):
         yield said
-    finally:
-        over.set()
-        thread.join()
 
 
 async def whole_again(address: str) -> float:
