@@ -149,5 +149,9 @@ class Camera:
 
     def _keep(self, frame: CameraFrame | None) -> None:
         """Who asked for the frame has gone: of a lossless source the next one gets it, also after the source's end."""
-        if self._is_lossless and frame is not None:
+        if frame is None:
+            return
+        if self._is_lossless:
             self._kept = frame
+        else:
+            self._status.skipped()

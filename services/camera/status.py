@@ -102,6 +102,10 @@ class CameraStatus:
         self._count("skipped", report.skipped - self._skipped)
         self._arrived, self._skipped = report.arrived, report.skipped
 
+    def skipped(self) -> None:
+        """A frame was captured for a stream that broke off before it was sent."""
+        self._count("skipped", 1)
+
     def sent(self, height: int, width: int) -> None:
         """A frame of that size in pixels went to the gateway."""
         self._message.sent += 1

@@ -124,6 +124,10 @@ STREAM_FRAMES = Counter(
     "Frames of camera streams answered: result scene, error, superseded, too_old or already_answered.",
     ("result",),
 )
+STREAM_FRAMES_ABANDONED = Counter(
+    "perception_stream_frames_abandoned_total",
+    "Frames of camera streams that were read, and whose camera was gone before their answer was sent.",
+)
 STREAM_ANSWER_AGE = Histogram(
     "perception_stream_answer_age_seconds",
     "Time from a frame's capture to its scene.",

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
-from perception import AsyncPerceptionClient, PerceptionError, Scene
+from perception import AsyncPerceptionClient, PerceptionError
 
 from tests.support.contract_models import picture
 
@@ -21,12 +21,16 @@ _RETRY_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Ended:
-    """One request. seconds: from its sending to its end. result: whole, partial, or the error's code."""
+    """One request. seconds: from its sending to its end. result: whole, partial, or the error's code.
+
+    answered: the tasks whose answers its scene holds, or that had nothing to do; None where there is no scene.
+    """
 
     sent: float
     seconds: float
     result: str
     words: str = ""
+    answered: frozenset[str] | None = None
 
 
 @dataclass
@@ -35,7 +39,6 @@ class Offered:
 
     deadline: float
     ended: list[Ended] = field(default_factory=list)
-    tasks: dict[str, Counter[str]] = field(default_factory=dict)
 
     def answered(self, first: float = 0.0, last: float = float("inf")) -> int:
         """Whole scenes within their deadline, of requests sent in that span of monotonic seconds."""
@@ -63,33 +66,23 @@ class Offered:
         """Seconds by which the latest one was over its deadline; negative where none was."""
         return max(one.seconds for one in self.ended) - self.deadline
 
-    def availability(self) -> str:
-        """Of each task, the part of the scenes that hold its answer."""
-        parts = [
-            f"{task} {100 * (states['OK'] + states['SKIPPED']) / states.total():.1f} %"
-            for task, states in sorted(self.tasks.items())
-        ]
-        return ", ".join(parts)
-
     async def perceive(self, client: AsyncPerceptionClient) -> None:
         """Sends one request, and notes its end."""
         sent = time.monotonic()
-        words = ""
+        words, answered = "", None
         try:
             scene = await client.perceive(picture(), timeout=self.deadline)
-            result = "whole" if self._note(scene) else "partial"
+            answered = frozenset(
+                task for task, status in scene.task_status.items() if status.state in ("OK", "SKIPPED")
+            )
+            result = "whole" if len(answered) == len(scene.task_status) else "partial"
         except PerceptionError as error:
             result, words = error.code.name, str(error)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # which would be a defect, and is to be seen as one
             result, words = type(error).__name__, str(error)
-        self.ended.append(Ended(sent, time.monotonic() - sent, result, words))
-
-    def _note(self, scene: Scene) -> bool:
-        for task, status in scene.task_status.items():
-            self.tasks.setdefault(task, Counter())[status.state] += 1
-        return all(status.state in ("OK", "SKIPPED") for status in scene.task_status.values())
+        self.ended.append(Ended(sent, time.monotonic() - sent, result, words, answered))
 
 
 async def offer(address: str, rate: float, seconds: float, deadline: float) -> Offered:

@@ -1,9 +1,10 @@
-"""Whether a measured quantity stays flat: the slope of a line through it, and how sure that is."""
+"""Whether a measured quantity stays flat: the slope of a line through it, how sure that is, and whether it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import stats
@@ -11,6 +12,8 @@ from scipy import stats
 BLOCKS = 20
 """Neighbouring samples resemble each other and would feign certainty; means over this many blocks hardly do."""
 CONFIDENCE = 0.99
+STRETCHES = 5
+"""What grows for ever does so in each of these; memory that is kept for the largest request so far grows by steps."""
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,13 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope:
     # A quantity that never changes has a slope of 0 for sure; its error is 0 / 0.
     half = stats.t.ppf((1 + CONFIDENCE) / 2, BLOCKS - 2) * float(np.nan_to_num(line.stderr))
     return Slope(float(line.slope), float(line.slope - half), float(line.slope + half))
+
+
+def rises_throughout(seconds: Sequence[float], values: Sequence[float], per_hour: float) -> bool:
+    """Whether the median of each of `STRETCHES` parts is above the one before, by what so much per hour makes of it."""
+    moments = [block.mean() / 3600 for block in np.array_split(np.asarray(seconds, float), STRETCHES)]
+    levels = [float(np.median(block)) for block in np.array_split(np.asarray(values, float), STRETCHES)]
+    return all(
+        above - level >= per_hour * (later - moment)
+        for (moment, level), (later, above) in pairwise(zip(moments, levels, strict=True))
+    )

@@ -22,14 +22,16 @@ from rich.table import Table
 
 from services.stack.layout import TASKS
 from services.stack.session import StackOptions, running
-from services.stack.supervisor import Supervisor
-from tests.resilience.slopes import Slope, slope
+from services.stack.supervisor import StackError, Supervisor
+from tests.resilience.slopes import Slope, rises_throughout, slope
 from tests.resilience.steady_load import SteadyLoad, capacity
 
 LIMITS = {"resident MiB": 16.0, "descriptors": 8.0, "threads": 4.0, "/dev/shm MiB": 4.0}
 """How much of each a process may gain in an hour."""
 SHARE = 0.7
-_SAMPLE_SECONDS = 2.0
+_SAMPLE_SECONDS = 1.0
+_LASTING = 0.5
+"""Part of its limit by which a quantity must rise throughout a run, and not by a step or two, to be called growing."""
 _CAPACITY_SECONDS = 20.0
 _LEAST_ANSWERED = 0.99
 
@@ -52,11 +54,12 @@ class Row:
     quantity: str
     mean: float
     slope: Slope
+    goes_on: bool
 
     @property
     def grows(self) -> bool:
-        """Whether it gains more than it may."""
-        return self.slope.exceeds(LIMITS[self.quantity])
+        """Whether it gains more than it may, for sure and all along."""
+        return self.goes_on and self.slope.exceeds(LIMITS[self.quantity])
 
 
 def judged(samples: Sequence[Sample]) -> list[Row]:
@@ -66,16 +69,17 @@ def judged(samples: Sequence[Sample]) -> list[Row]:
     for process in samples[0].processes:
         if any(process not in sample.processes for sample in samples):
             raise ValueError(f"{process} was not there all the time")
-        for quantity in LIMITS:
+        for quantity, limit in LIMITS.items():
             values = [sample.processes[process][quantity] for sample in samples]
-            rows.append(Row(process, quantity, sum(values) / len(values), slope(seconds, values)))
+            goes_on = rises_throughout(seconds, values, _LASTING * limit)
+            rows.append(Row(process, quantity, sum(values) / len(values), slope(seconds, values), goes_on))
     return rows
 
 
-def watched(supervisor: Supervisor, names: Sequence[str]) -> dict[str, psutil.Process]:
+def watched(supervisor: Supervisor) -> dict[str, psutil.Process]:
     """Every process of a stack by name, with the processes that they have started."""
     found = {}
-    for name in names:
+    for name in sorted(supervisor.names):
         process = psutil.Process(supervisor.process(name).pid)
         found[name] = process
         for child in process.children(recursive=True):
@@ -163,12 +167,13 @@ def main(
     options = StackOptions(profile, engine, port_base)  # type: ignore[arg-type]
     warm_up = min(300.0, minutes * 60 / 4)
     with running(options, console) as supervisor:
-        names = [path.stem for path in (options.run_directory / "logs").glob("*.log")]
         address = f"127.0.0.1:{port_base}"
         with console.status(f"measuring what it takes, {_CAPACITY_SECONDS:.0f} s"):
             most = capacity(address, _CAPACITY_SECONDS)
+        if not most:
+            raise StackError("it answered nothing while its capacity was measured: is the machine this busy?")
         console.print(f"takes {most:.1f} frames a second; the load is {SHARE * most:.1f}")
-        processes = watched(supervisor, sorted(names))
+        processes = watched(supervisor)
         samples: list[Sample] = []
         with Progress(console=console) as progress, SteadyLoad(address, SHARE * most) as load:
             bar = progress.add_task("soaking", total=minutes * 60)
@@ -176,15 +181,23 @@ def main(
             while (seconds := time.monotonic() - began) < minutes * 60:
                 samples.append(sampled(processes, seconds))
                 progress.update(bar, completed=seconds, description=f"soaking, {load.answered} answered")
-                time.sleep(_SAMPLE_SECONDS)
+                time.sleep(max(0.0, began + len(samples) * _SAMPLE_SECONDS - time.monotonic()))
     (output / "samples.json").write_text(json.dumps([asdict(sample) for sample in samples]))
+    gone = [process for process in samples[0].processes if process not in samples[-1].processes]
+    if gone:
+        console.print(f"[red]no verdict: {', '.join(gone)} ended while it was watched")
+        raise typer.Exit(1)
     rows = judged([sample for sample in samples if sample.seconds >= warm_up])
     _plot(samples, rows, warm_up, output / "soak.png")
     console.print(_table(rows))
     failures = ", ".join(f"{number} {code}" for code, number in load.failures.items())
     console.print(f"{load.answered} answered, {load.dropped} dropped by the streams, {load.failed} failed {failures}")
     console.print(f"{output / 'soak.png'}, {output / 'samples.json'}")
-    if any(row.grows for row in rows) or load.answered < _LEAST_ANSWERED * (load.answered + load.failed):
+    growing = [f"{row.process} grows in {row.quantity}" for row in rows if row.grows]
+    is_answered = load.answered >= _LEAST_ANSWERED * (load.answered + load.failed)
+    wrong = growing + ([] if is_answered else [f"less than {_LEAST_ANSWERED:.0%} of the frames were answered"])
+    console.print(f"[red]{'; '.join(wrong)}" if wrong else "[green]nothing grows, and the frames were answered")
+    if wrong:
         raise typer.Exit(1)
 
 

@@ -21,6 +21,7 @@ from tests.resilience.offered import Offered, closed_loop
 from tests.support.contract_models import write_model
 from tests.support.service import ServiceProcess, eventually
 from tests.support.stack import TAXONOMY
+from tests.support.threads import in_threads
 from tests.support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(3 * SECONDS + 120)]
@@ -106,9 +107,8 @@ async def a_byte_a_second(address: str) -> AsyncIterator[Ends]:
     """A hundred connections that take their time over HTTP/2's first words."""
     host, port = address.split(":")
     connections = [socket.create_connection((host, int(port))) for _ in range(100)]
-    over = threading.Event()
 
-    def send() -> None:
+    def send(over: threading.Event) -> None:
         for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":
             for connection in connections:
                 with suppress(OSError):
@@ -116,13 +116,10 @@ async def a_byte_a_second(address: str) -> AsyncIterator[Ends]:
             if over.wait(1.0):
                 return
 
-    thread = threading.Thread(target=send)
-    thread.start()
     try:
-        yield Counter()
+        with in_threads(send):
+            yield Counter()
     finally:
-        over.set()
-        thread.join()
         for connection in connections:
             connection.close()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.resilience.slopes import slope
+from tests.resilience.slopes import rises_throughout, slope
 from tests.resilience.soak import LIMITS, Sample, judged
 
 SECONDS = np.arange(0.0, 1800.0, 2.0)
@@ -46,6 +46,21 @@ def test_a_leak_is_found_within_noise() -> None:
 
 def test_one_jump_at_the_end_is_not_taken_for_growth_for_sure() -> None:
     assert not slope(SECONDS, 200 + 5.0 * (SECONDS > 1750)).exceeds(LIMITS["resident MiB"])
+
+
+def test_levels_that_are_reached_by_steps_are_no_growth_however_sure_a_line_is() -> None:
+    """Memory that is kept for the largest request so far, as Triton's; the line alone takes it for growth."""
+    steps = 100 + 3.0 * (SECONDS > 500) + 5.0 * (SECONDS > 1000)
+    assert slope(SECONDS, steps).exceeds(LIMITS["/dev/shm MiB"])
+    assert not rises_throughout(SECONDS, steps, LIMITS["/dev/shm MiB"] / 2)
+
+
+def test_a_leak_rises_throughout_also_within_noise() -> None:
+    limit = LIMITS["resident MiB"]
+    assert all(
+        rises_throughout(SECONDS, _wandering(seed) + 2 * limit * SECONDS / 3600, limit / 2) for seed in range(20)
+    )
+    assert not any(rises_throughout(SECONDS, _wandering(seed), limit / 2) for seed in range(20))
 
 
 @pytest.mark.parametrize("size", [0, 1, 39])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from perception import TLS, PerceptionClient, PerceptionError
 
 from tests.support.contract_models import picture
+from tests.support.threads import in_threads
 
 
 @dataclass
@@ -28,22 +30,18 @@ class Load:
     failures: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Load:
-        self._end = threading.Event()
         self._lock = threading.Lock()
-        self._client = PerceptionClient(self.address, tls=self.tls, token=self.token)
-        self._threads = [threading.Thread(target=self._call) for _ in range(self.callers)]
-        for thread in self._threads:
-            thread.start()
+        with ExitStack() as stack:
+            self._client = stack.enter_context(PerceptionClient(self.address, tls=self.tls, token=self.token))
+            stack.enter_context(in_threads(*[self._call] * self.callers))
+            self._running = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
-        self._client.close()
+        self._running.close()
 
-    def _call(self) -> None:
-        while not self._end.is_set():
+    def _call(self, over: threading.Event) -> None:
+        while not over.is_set():
             started = time.monotonic()
             problem = self._perceive()
             with self._lock:

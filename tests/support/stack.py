@@ -8,7 +8,7 @@ from pathlib import Path
 
 from perception import Scene, Unavailable
 
-from services.stack.layout import EngineKind, Ports, processes
+from services.stack.layout import EngineKind, Ports, ProcessSpec, processes
 from services.stack.supervisor import StackError, Supervisor, require_free
 from tests.support.triton import free_ports
 
@@ -25,13 +25,27 @@ attributes:
 """
 
 
-class Stack:
-    """A running system over a model repository, on a range of ports of its own."""
+Change = Callable[[Ports, list[ProcessSpec]], list[ProcessSpec]]
 
-    def __init__(self, repository: Path, taxonomy: str, engine: EngineKind, directory: Path) -> None:
+
+class Stack:
+    """A running system over a model repository, on a range of ports of its own.
+
+    change: what is started instead of the usual processes.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        taxonomy: str,
+        engine: EngineKind,
+        directory: Path,
+        change: Change = lambda ports, specs: specs,
+    ) -> None:
         self.ports = Ports(free_range())
         self.address = f"127.0.0.1:{self.ports.gateway}"
-        self.supervisor = Supervisor(processes(repository, taxonomy, engine, self.ports, directory), directory / "logs")
+        specs = processes(repository, taxonomy, engine, self.ports, directory)
+        self.supervisor = Supervisor(change(self.ports, specs), directory / "logs")
 
     def __enter__(self) -> Stack:
         self.supervisor.__enter__()

@@ -60,6 +60,7 @@ class Stream:
         self._schedule: Schedule[Frame, Answer] = Schedule(options.max_in_flight, max_unanswered)
         self._ladder = Ladder()
         self._last_sequence = -1
+        self._unanswered = 0
         self._changed = asyncio.Event()
         self._at_work: set[asyncio.Task[None]] = set()
         self._reading: asyncio.Task[None] | None = None
@@ -85,7 +86,7 @@ class Stream:
                     await self._change()
         finally:
             await _cancel(reading, dispatching, *self._at_work)
-            self._end_spans()
+            self._abandon()
         for task in (reading, dispatching):
             if not task.cancelled():
                 task.result()
@@ -138,6 +139,7 @@ class Stream:
 
     def _stamp(self, request: Request) -> Stamp:
         about: tracing.Attributes = {"perception.camera": self._options.camera, "perception.sequence": request.sequence}
+        self._unanswered += 1
         return Stamp.of(request, tracing.tracer.frame(_METHOD, about, traceparent=request.traceparent))
 
     def _refuse(self, request: Request, fault: InvalidInput) -> None:
@@ -226,6 +228,7 @@ class Stream:
             if response.HasField("error"):
                 span.fail(response.error.code, response.error.message)
         metrics.STREAM_FRAMES.labels(answer.result).inc()
+        self._unanswered -= 1
         return response
 
     async def _identify(self, stamp: Stamp, response: Response) -> None:
@@ -240,8 +243,9 @@ class Stream:
         response.age_microseconds = stamp.age_microseconds
         response.trace_id = stamp.span.trace_id
 
-    def _end_spans(self) -> None:
-        """Of the frames that nobody waits for any more."""
+    def _abandon(self) -> None:
+        """Counts the frames that nobody waits for any more, and ends their spans."""
+        metrics.STREAM_FRAMES_ABANDONED.inc(self._unanswered)
         for place in self._schedule.unanswered:
             of = place.frame or place.answer
             if of is not None:

@@ -29,6 +29,7 @@ from tests.support.contract_models import picture, write_repository
 from tests.support.mjpeg_server import mjpeg_camera
 from tests.support.prometheus import Prometheus, Target
 from tests.support.stack import TAXONOMY, free_range
+from tests.support.threads import in_threads
 from tests.support.triton import free_ports
 
 pytestmark = [pytest.mark.integration, needs("prometheus"), pytest.mark.timeout(600)]
@@ -49,6 +50,7 @@ WELL = {
     "PerceptionPodDown": "each component has one Pod",
     "PerceptionModelNotReady": "Triton has no model that fails alone",
     "PerceptionTaskFailing": "no task fails whose model is ready",
+    "PerceptionBreakerOpen": "each gateway gets through to what is ready",
     "PerceptionCameraNotServed": "the gateway refuses no stream",
     "PerceptionFramesDropped": "the models are faster than the cameras",
     "PerceptionLatencyBurningFast": "few frames are late",
@@ -132,21 +134,15 @@ def named(labels: dict[str, str]) -> str:
 @contextmanager
 def caller(address: str) -> Iterator[None]:
     """Somebody who sends single pictures as well, and bears with errors."""
-    stopped = threading.Event()
 
-    def call() -> None:
+    def call(over: threading.Event) -> None:
         with PerceptionClient(address) as client:
-            while not stopped.wait(1.0):
+            while not over.wait(1.0):
                 with suppress(PerceptionError):
                     client.perceive(picture(), timeout=5)
 
-    thread = threading.Thread(target=call)
-    thread.start()
-    try:
+    with in_threads(call):
         yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def agent_file(directory: Path, ports: Ports, urls: dict[str, str]) -> Path:

@@ -182,3 +182,28 @@ async def test_a_frame_whose_taker_has_just_gone_waits_for_the_next_one(tmp_path
                 numbers.append(number_of(frame.jpeg))
         await following
     assert numbers == [0, 1, 2, 3, 4]
+
+
+async def test_a_live_frame_whose_taker_has_just_gone_counts_as_skipped() -> None:
+    """Another one takes its place, and what became of it is told."""
+    taking: list[asyncio.Task[CameraFrame | None]] = []
+    skipped_by_capture: list[int] = []
+
+    class Status(CameraStatus):
+        def saw(self, report: Report) -> None:
+            super().saw(report)
+            if report.frame is not None:
+                taking[-1].cancel()
+                skipped_by_capture.append(report.skipped)
+
+    with mjpeg_camera(jpegs(5), 10) as url:
+        live = Camera(camera(url, name="left"), Status("left"), Random(0))
+        following = asyncio.create_task(live.run())
+        async with asyncio.timeout(30):
+            while len(skipped_by_capture) < 3:
+                taking.append(asyncio.create_task(live.next_frame()))
+                await asyncio.wait(taking[-1:])
+        following.cancel()
+        await asyncio.wait((following,))
+    told = REGISTRY.get_sample_value("perception_camera_frames_total", {"camera": "left", "result": "skipped"})
+    assert told == skipped_by_capture[-1] + 3

@@ -244,6 +244,7 @@ async def test_a_caller_that_goes_away_gives_all_back() -> None:
     system = System()
     streams = over(system, stream_capacity=1, max_streams=1)
     camera = Camera(streams)
+    before = REGISTRY.get_sample_value("perception_stream_frames_abandoned_total") or 0.0
     camera.send(1)
     taking = asyncio.create_task(camera.take())
     await settle()
@@ -253,6 +254,7 @@ async def test_a_caller_that_goes_away_gives_all_back() -> None:
     await asyncio.gather(taking, return_exceptions=True)
     await camera.leave()
     assert system.cancelled == ["gate1"]
+    assert REGISTRY.get_sample_value("perception_stream_frames_abandoned_total") == before + 2
     assert not system.at_work
     again = Camera(streams)
     taking_again = await begin(again, 3)
