@@ -127,10 +127,11 @@ lock: $(STAMPS)/supply-chain ## Lock every environment anew with hashes, after a
 	@npm install --silent --package-lock-only --omit-lockfile-registry-resolved --no-fund --no-audit --prefix deploy/locks/buf
 
 .PHONY: audit
-audit: $(STAMPS)/supply-chain ## Ask PyPI which locked packages have known vulnerabilities; fails where it finds one or cannot ask
+audit: $(STAMPS)/supply-chain ## Ask PyPI and npm which locked packages have known vulnerabilities; fails where it finds one or cannot ask
 	@for lock in services-onnxruntime models triton supply-chain; do \
 		echo "$$lock" && .venv-supply-chain/bin/pip-audit --strict --disable-pip --require-hashes \
 			--progress-spinner=off --requirement deploy/locks/$$lock.txt || exit 1; done
+	@echo buf && npm audit --package-lock-only --prefix deploy/locks/buf
 
 .PHONY: sbom
 sbom: $(STAMPS)/supply-chain ## Write the services' bill of materials, CycloneDX, into build/perception.cdx.json

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from loadtest.result import Result
 
 app = typer.Typer(
-    help="Load: drive a running system, and say how it did. docs/performance.md defines every number.",
+    help="Load: drive a running system, and say how it did. docs/performance.md defines every number. "
+    "TLS and the token for the gateway are set by environment variables: docs/security.md.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -60,11 +61,19 @@ class Common:
     output: Annotated[Path | None, typer.Option(help="JSON to write, with the report beside it as .html.")] = None
 
     def plan(self, load: Load) -> Plan:
-        """The plan of a load."""
+        """The plan of a load. Raises `LoadError` where the environment does not say who calls."""
+        from perception.caller import Caller
+
+        from loadtest.client_processes import LoadError
         from loadtest.plan import Plan
 
+        try:
+            caller = Caller.of_environment()
+        except ValueError as error:
+            raise LoadError(str(error)) from None
         plan = Plan(
             address=self.address,
+            caller=caller,
             load=load,
             seconds=self.seconds,
             warmup_seconds=self.warmup,

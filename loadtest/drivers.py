@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import grpc
 import grpc.aio
+from perception.caller import NOBODY, Caller
 from perception.channels import channel_options
 from perception.client import MAX_MESSAGE_BYTES
+from perception.connections import open_async_channel
 from perception.v1 import perception_pb2, perception_pb2_grpc
 
 from loadtest import arrivals
@@ -55,9 +57,10 @@ async def drive(share: Share, book: Book) -> None:
                     cameras.create_task(_Camera(load, number, share, book).run())
 
 
-def connect(address: str) -> grpc.aio.Channel:
+def connect(address: str, caller: Caller = NOBODY) -> grpc.aio.Channel:
     """A connection that is shared with no other channel, and that makes no failed call again: each one counts."""
-    return grpc.aio.insecure_channel(address, [*_UNARY_OPTIONS, ("grpc.use_local_subchannel_pool", 1)])
+    options = [*_UNARY_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+    return open_async_channel(address, options, caller.tls, caller.token)
 
 
 async def _open_loop(load: Open, share: Share, book: Book) -> None:
@@ -103,7 +106,7 @@ class _Caller:
     """A connection that perceives single frames."""
 
     def __init__(self, share: Share, book: Book) -> None:
-        self._channel = connect(share.plan.address)
+        self._channel = connect(share.plan.address, share.plan.caller)
         self._stub: perception_pb2_grpc.PerceptionServiceAsyncStub = perception_pb2_grpc.PerceptionServiceStub(
             self._channel
         )
@@ -140,7 +143,7 @@ class _Camera:
         self._number = number
         self._share = share
         self._book = book
-        self._channel = connect(share.plan.address)
+        self._channel = connect(share.plan.address, share.plan.caller)
         self._stub: perception_pb2_grpc.PerceptionServiceAsyncStub = perception_pb2_grpc.PerceptionServiceStub(
             self._channel
         )

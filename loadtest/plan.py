@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Literal
 
+from perception.caller import NOBODY, Caller
 from perception.requests import Resolution
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,12 +59,14 @@ Load = Annotated[Open | Closed | Streams, Field(discriminator="kind")]
 class Plan(Part):
     """One measurement.
 
-    seconds: the window that counts, after `warmup_seconds` that do not. processes: client processes that share the
-    load. timeout_seconds: of a call, and after the last frame of a stream. tasks: what to ask for, all that the system
-    has where none is named. resolution: the grid of the maps in the answers. seed: of random arrivals.
+    caller: how the gateway is shown who drives it. seconds: the window that counts, after `warmup_seconds` that do not.
+    processes: client processes that share the load. timeout_seconds: of a call, and after the last frame of a stream.
+    tasks: what to ask for, all that the system has where none is named. resolution: the grid of the maps in the
+    answers. seed: of random arrivals.
     """
 
     address: str = "localhost:50050"
+    caller: Caller = NOBODY
     load: Load
     seconds: Positive = 30.0
     warmup_seconds: float = Field(3.0, ge=0, allow_inf_nan=False)

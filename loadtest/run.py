@@ -224,7 +224,7 @@ class _Second:
 
 def _describe(plan: Plan) -> System:
     try:
-        with PerceptionClient(plan.address) as client:
+        with PerceptionClient(plan.address, tls=plan.caller.tls, token=plan.caller.token) as client:
             told = client.describe(timeout=plan.timeout_seconds)
     except PerceptionError as error:
         raise LoadError(f"{plan.address}: {error.code.name}: {error}") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
+from perception.caller import Caller
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -39,6 +40,8 @@ def evaluate(
 
     Writes metrics.json, report.md, plots and the worst frames. Exit status: 0 as good as the catalogue expects or
     better, 1 worse or not measurable, 2 wrong usage.
+
+    TLS and the token for the gateway are set by environment variables: docs/security.md.
     """
     # Reading --help needs neither pycocotools nor matplotlib.
     from models.evaluation.report import REPORT, clear_report, metrics_tables, write_report
@@ -47,6 +50,7 @@ def evaluate(
     try:
         plan = load_plan(profile)
         addresses = _addresses(plan, gateway, task or [])
+        caller = _caller()
         folder = output / plan.name
         clear_report(folder)
         with Progress(
@@ -56,7 +60,7 @@ def evaluate(
             TimeElapsedColumn(),
             console=console,
         ) as progress:
-            evaluations = run_plan(plan, addresses, folder, _Bars(progress))
+            evaluations = run_plan(plan, addresses, folder, _Bars(progress), caller=caller)
     except (CatalogError, DatasetError, _UsageError) as error:
         console.print(f"[red]{escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from None
@@ -87,6 +91,13 @@ class _Bars:
         if title not in self._bars:
             self._bars[title] = self._progress.add_task(title, total=total)
         self._progress.update(self._bars[title], completed=done)
+
+
+def _caller() -> Caller:
+    try:
+        return Caller.of_environment()
+    except ValueError as error:
+        raise _UsageError(str(error)) from None
 
 
 def _addresses(plan: Plan, gateway: str | None, tasks: list[str]) -> dict[str, list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+from perception.caller import NOBODY, Caller
 
 from models.catalog.schema import CATALOG
 from models.datasets.sample import Dataset
@@ -32,7 +33,7 @@ Addresses = Mapping[str, Sequence[str]]
 Progress = Callable[[str, int, int], None]
 """Is told what is measured, how many of its frames are done, and how many there are."""
 
-_SUBJECTS: dict[str, Callable[[str, Dataset], Subject[Any]]] = {
+_SUBJECTS: dict[str, Callable[[str, Dataset, Caller], Subject[Any]]] = {
     "detection": DetectionSubject,
     "instance_segmentation": InstanceSegmentationSubject,
     "semantic_segmentation": SemanticSegmentationSubject,
@@ -48,10 +49,13 @@ def run_plan(
     output: Path,
     progress: Progress,
     *,
+    caller: Caller = NOBODY,
     catalog: Path = CATALOG,
     datasets: Callable[[str], Dataset] = open_dataset,
 ) -> list[Evaluation]:
     """Measure those subjects of the plan that have an address, and draw the worst frames into `output/worst`.
+
+    caller: how the services are shown who measures them.
 
     Raises:
         EvaluationError: a service does not answer, or not as its API promises.
@@ -63,7 +67,7 @@ def run_plan(
     for stale in worst.glob("*.jpg"):
         stale.unlink()
     return [
-        _measure(step, _SUBJECTS[step.subject](address, dataset), dataset, worst, progress, catalog)
+        _measure(step, _SUBJECTS[step.subject](address, dataset, caller), dataset, worst, progress, catalog)
         for step in plan.steps
         if step.subject in addresses
         for dataset in [datasets(step.dataset)]

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from perception.caller import VARIABLES
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -144,7 +145,9 @@ def measure(stacks: Sequence[StackOptions], output: Path) -> int:
     ]
     gateway = f"--gateway=127.0.0.1:{Ports(stacks[0].port_base).gateway}"
     command = [sys.executable, "-m", "models", "evaluate", stacks[0].profile, gateway, *addresses]
-    return subprocess.run([*command, "--output", str(output.resolve())], cwd=PROJECT, check=False).returncode
+    # The stack talks in plain text, whomever else the user shows certificates.
+    env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return subprocess.run([*command, "--output", str(output.resolve())], cwd=PROJECT, env=env, check=False).returncode
 
 
 def quality(truth: Path, output: Path) -> dict[str, Any]:

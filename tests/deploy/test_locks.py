@@ -112,13 +112,15 @@ def test_triton_is_locked_as_it_is_asked_for() -> None:
     assert _versions(LOCKS / "triton.txt") == asked
 
 
-def test_bufs_binary_is_known_by_its_hash() -> None:
+def test_every_npm_package_is_known_by_its_hash() -> None:
     lock = json.loads((LOCKS / "buf/package-lock.json").read_text())["packages"]
     asked = json.loads((LOCKS / "buf/package.json").read_text())["dependencies"]
     assert lock[""]["dependencies"] == asked
-    binary = lock["node_modules/@bufbuild/buf-linux-x64"]
-    assert binary["integrity"].startswith("sha512-")
-    assert binary["version"] == asked["@bufbuild/buf"]
+    packages = {name: package for name, package in lock.items() if name}
+    assert {"node_modules/@bufbuild/buf", "node_modules/@bufbuild/buf-linux-x64"} <= packages.keys()
+    for name, package in packages.items():
+        assert package["integrity"].startswith("sha512-"), name
+        assert package["version"] == asked["@bufbuild/buf"], name
 
 
 @pytest.mark.parametrize("name", ["Makefile", "deploy/docker/services.Dockerfile", "deploy/docker/models.Dockerfile"])

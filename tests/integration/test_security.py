@@ -20,6 +20,7 @@ from typing import Any
 
 import aiohttp
 import grpc
+import numpy as np
 import pytest
 import simplejpeg
 import yaml
@@ -34,10 +35,20 @@ from perception import (
     Unauthenticated,
     Unavailable,
 )
+from perception.caller import NOBODY, VARIABLES, Caller
 from perception.connections import open_channel
 from perception.convert import image_to_message
 from perception.v1 import detection_pb2, detection_pb2_grpc
+from typer.testing import CliRunner
 
+from loadtest.cli import app as loadtest
+from loadtest.report import read as read_result
+from loadtest.result import Result as LoadResult
+from models.datasets.sample import Category, Sample, Segment
+from models.evaluation.plan import Plan, Step
+from models.evaluation.result import Evaluation, EvaluationError
+from models.evaluation.run import run_plan
+from models.evaluation.subjects import DetectionSubject
 from services.runtime.ask_health import ask
 from services.runtime.tokens import digest, new_token
 from services.stack.triton import remove_shared_memory
@@ -423,6 +434,69 @@ def test_a_camera_shows_its_certificate_and_its_token(system: System, tmp_path: 
         eventually(lambda: "the token is not known" in agent.log())
         token.write_text("camera\n")
         agent.until(lambda camera: camera.perceived > 0)
+
+
+def test_load_is_driven_with_certificate_and_token(system: System, tmp_path: Path) -> None:
+    """By calls and by streams; who drives it without is told why not."""
+    (tmp_path / "frame.jpg").write_bytes(jpeg())
+    (tmp_path / "token").write_text("tester\n")
+    write_tokens(system.tokens, [*ENTRIES, {"name": "tester", "scopes": ["perceive", "describe"]}])
+    caller = variables(system.authority.issue("tester")) | {"TOKEN_FILE": str(tmp_path / "token")}
+
+    def drive(environment: dict[str, str], *load: str) -> tuple[int, str]:
+        options = ["--address", system.gateway.address, "--source", str(tmp_path / "frame.jpg")]
+        options += ["--seconds", "1", "--warmup", "0.5", "--timeout", "20", "--output", str(tmp_path / "result.json")]
+        nobody = dict.fromkeys(VARIABLES, "")
+        done = CliRunner().invoke(loadtest, [*load, *options], env=nobody | environment)
+        return done.exit_code, done.output
+
+    eventually(lambda: drive(caller, "closed", "--clients", "1")[0] == 0)  # the gateway has read the new token
+    for load in (["closed", "--clients", "2"], ["streams", "--cameras", "2", "--rate", "5"]):
+        status, said = drive(caller, *load)
+        assert status == 0, said
+        _, result = read_result(tmp_path / "result.json")
+        assert isinstance(result, LoadResult)
+        assert result.scenes == result.due > 0, result.errors
+    for without, words in (("TLS_CA_FILE", "expected TLS_CA_FILE"), ("TOKEN_FILE", "UNAUTHENTICATED")):
+        status, said = drive({name: value for name, value in caller.items() if name != without}, "closed")
+        assert (status, words in said) == (1, True), said
+    write_tokens(system.tokens)
+
+
+class OnePicture:
+    """A data set."""
+
+    name = "one"
+    categories = (Category("green", True, (0, 255, 0)),)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Sample:
+        image = picture()
+        height, width = image.shape[:2]
+        whole = Segment(1, "green", True, (0, 0, width, height), float(height * width))
+        return Sample(image, "one.jpg", 1, np.ones((height, width), np.int32), (whole,))
+
+
+def test_the_system_and_its_models_are_measured_with_certificate_and_token(system: System, tmp_path: Path) -> None:
+    """Tasks are shown the certificate, the gateway the token too."""
+    (tmp_path / "token").write_text(system.issuer.token(scope="perceive describe"))
+    plan = Plan(name="one", steps=(Step(subject="system", dataset="one"),))
+
+    def measure(caller: Caller) -> list[Evaluation]:
+        addresses = {"system": [system.gateway.address]}
+        return run_plan(plan, addresses, tmp_path, lambda *_: None, caller=caller, datasets=lambda _: OnePicture())
+
+    (measured,) = measure(Caller(system.caller, tmp_path / "token"))
+    assert measured.frames == 1
+    for caller, words in ((Caller(system.caller), "UNAUTHENTICATED"), (NOBODY, "UNAVAILABLE")):
+        with pytest.raises(EvaluationError, match=words):
+            measure(caller)
+    subject = DetectionSubject(system.detection.address, OnePicture(), Caller(system.caller))
+    assert [found.label for found in subject.ask(OnePicture()[0])] == ["green"]
+    with pytest.raises(EvaluationError, match="UNAVAILABLE"):
+        DetectionSubject(system.detection.address, OnePicture(), NOBODY)
 
 
 async def test_people_sign_in_at_the_page(system: System, tmp_path: Path) -> None:

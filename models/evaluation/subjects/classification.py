@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from perception.caller import Caller
 from perception.convert import box_to_message, image_to_message
 from perception.v1 import classification_pb2, classification_pb2_grpc
 
@@ -25,8 +26,8 @@ Ranking = list[list[str]]
 class ClassificationSubject(Subject[Ranking]):
     """The classification service at `address`, asked about the true boxes of objects whose attribute it knows."""
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        self._connection = TaskConnection("classification", address)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        self._connection = TaskConnection("classification", address, caller)
         self._stub = classification_pb2_grpc.ClassificationServiceStub(self._connection.channel)
         self._labels = tuple(self._connection.model.labels)
         self._dataset = dataset.name

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import grpc
 from perception import PerceptionClient, PerceptionError, Scene
+from perception.caller import Caller
+from perception.connections import open_channel
 from perception.scene import task_name
 from perception.v1 import model_pb2, model_pb2_grpc, task_pb2
 
@@ -16,7 +18,7 @@ CALL_SECONDS = 60.0
 """A frame's deadline: generous, so that a slow machine does not change what is measured."""
 
 _MEBIBYTE = 2**20
-_OPTIONS = [
+_OPTIONS: list[tuple[str, str | int]] = [
     ("grpc.max_receive_message_length", 64 * _MEBIBYTE),
     ("grpc.max_send_message_length", 64 * _MEBIBYTE),
 ]
@@ -27,15 +29,16 @@ Response = TypeVar("Response")
 class TaskConnection:
     """A channel to one task service, safe to share between threads.
 
-    model: what the service says about its model.
+    caller: who calls; a task is shown the certificate alone, as tokens are for gateways. model: what the service says
+    about its model.
 
     Raises:
         EvaluationError: nothing answers there, or a service of another task.
     """
 
-    def __init__(self, task: str, address: str) -> None:
+    def __init__(self, task: str, address: str, caller: Caller) -> None:
         self.task, self.address = task, address
-        self.channel = grpc.insecure_channel(address, _OPTIONS)
+        self.channel = open_channel(address, _OPTIONS, caller.tls)
         request = model_pb2.DescribeModelRequest()
         self.model = self.call(model_pb2_grpc.ModelServiceStub(self.channel).DescribeModel, request).model
         found = task_pb2.Task.Name(self.model.info.task).removeprefix("TASK_").lower()
@@ -59,8 +62,8 @@ class GatewayConnection:
         EvaluationError: nothing answers there, or a task of the system is not ready.
     """
 
-    def __init__(self, address: str) -> None:
-        self.client = PerceptionClient(address)
+    def __init__(self, address: str, caller: Caller) -> None:
+        self.client = PerceptionClient(address, tls=caller.tls, token=caller.token)
         try:
             described = self.client.describe()
         except PerceptionError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from perception.caller import Caller
 from perception.codecs import rle_area
 from perception.convert import box_from_message, image_to_message
 from perception.v1 import (
@@ -39,8 +40,8 @@ class _ObjectSubject(Subject[Objects]):
 
     kinds: tuple[Kind, ...]
 
-    def __init__(self, task: str, address: str, dataset: Dataset) -> None:
-        self._connection = TaskConnection(task, address)
+    def __init__(self, task: str, address: str, dataset: Dataset, caller: Caller) -> None:
+        self._connection = TaskConnection(task, address, caller)
         self._things = [category for category in dataset.categories if category.is_thing]
         self._colours = {category.name: category.colour for category in dataset.categories}
         known = set(self._connection.model.labels)
@@ -82,8 +83,8 @@ class DetectionSubject(_ObjectSubject):
 
     kinds = ("box",)
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        super().__init__("detection", address, dataset)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        super().__init__("detection", address, dataset, caller)
         self._stub = detection_pb2_grpc.DetectionServiceStub(self._connection.channel)
 
     def ask(self, sample: Sample) -> Objects:
@@ -99,8 +100,8 @@ class InstanceSegmentationSubject(_ObjectSubject):
 
     kinds = ("box", "mask")
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        super().__init__("instance_segmentation", address, dataset)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        super().__init__("instance_segmentation", address, dataset, caller)
         self._stub = instance_segmentation_pb2_grpc.InstanceSegmentationServiceStub(self._connection.channel)
 
     def ask(self, sample: Sample) -> Objects:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from perception.caller import Caller
 from perception.convert import class_map_from_message, image_to_message
 from perception.v1 import geometry_pb2, semantic_segmentation_pb2, semantic_segmentation_pb2_grpc
 
@@ -21,8 +22,8 @@ ClassIds = NDArray[np.uint8]
 class SemanticSegmentationSubject(Subject[ClassIds]):
     """The semantic segmentation service at `address`; its labels are matched to the data set's categories by name."""
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        self._connection = TaskConnection("semantic_segmentation", address)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        self._connection = TaskConnection("semantic_segmentation", address, caller)
         self._stub = semantic_segmentation_pb2_grpc.SemanticSegmentationServiceStub(self._connection.channel)
         self._categories = dataset.categories
         names = [category.name for category in dataset.categories]

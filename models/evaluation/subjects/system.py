@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from perception import Panoptic, PerceptionError, Scene
 from perception import Segment as FoundSegment
+from perception.caller import Caller
 from perception.convert import color_from_integer
 from perception.drawing import draw_panoptic
 
@@ -29,8 +30,8 @@ class SystemSubject(Subject[Scene]):
 
     model = ""
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        gateway = GatewayConnection(address)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        gateway = GatewayConnection(address, caller)
         self._client, self._tasks = gateway.client, gateway.tasks
         self._categories = dataset.categories
         known = {category.name: color_from_integer(category.color) for category in gateway.categories}

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 from perception import Frame, PerceptionError, StreamAnswer
 from perception import Segment as FoundSegment
+from perception.caller import Caller
 
 from models.datasets.sample import Dataset, DatasetError, Sample, Segment
 from models.evaluation.average_precision import CocoObject
@@ -59,8 +60,8 @@ class TrackingSubject(Subject[Things]):
 
     model = ""
 
-    def __init__(self, address: str, dataset: Dataset) -> None:
-        self._gateway = GatewayConnection(address)
+    def __init__(self, address: str, dataset: Dataset, caller: Caller) -> None:
+        self._gateway = GatewayConnection(address, caller)
         self._categories = {category.name for category in self._gateway.categories}
         self._answered: dict[int, Things] = {}
         self._failures: list[str] = []

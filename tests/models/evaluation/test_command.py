@@ -44,3 +44,10 @@ def test_a_system_that_does_not_answer_fails(option: str, tmp_path: Path) -> Non
     assert "UNAVAILABLE" in result.output
     assert address in result.output
     assert not earlier.exists()
+
+
+def test_half_a_certificate_ends_with_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLS_CERTIFICATE_FILE", "caller.crt")
+    result = CliRunner().invoke(app, ["demo", "--gateway", "127.0.0.1:1"])
+    assert result.exit_code == 2, result.output
+    assert "expected TLS_CA_FILE beside TLS_CERTIFICATE_FILE" in result.output
