@@ -47,8 +47,9 @@ def with_attributes(
         segment.id: tuple(_attributes(segment, classification, taxonomy))
         for segment, classification in zip(regions, classifications, strict=True)
     }
-    segments = (replace(segment, attributes=found.get(segment.id, segment.attributes)) for segment in panoptic.segments)
-    return replace(panoptic, segments=tuple(segments))
+    return panoptic.with_segments(
+        replace(segment, attributes=found.get(segment.id, segment.attributes)) for segment in panoptic.segments
+    )
 
 
 def _attributes(

@@ -145,23 +145,31 @@ class Canvas:
     def _decide(self, probability: NDArray[np.uint8], category_id: int, crop: tuple[slice, slice]) -> NDArray[np.uint8]:
         """`TAKEN` where the probability, times 255, is high enough: less where the class map agrees, more where not."""
         if self.options.semantic_weight and category_id in self.known:
-            agrees, disagrees = self._limits
-            limits = disagrees[crop].copy()
-            cv2.copyTo(agrees[crop], (self.categories[crop] == category_id).view(np.uint8), limits)
-            return np.asarray(cv2.compare(probability, limits, cv2.CMP_GT), np.uint8)
+            weight = self._weight[crop]
+            raised = cv2.add(probability, weight)
+            probability = np.asarray(cv2.subtract(probability, weight), np.uint8)
+            cv2.copyTo(raised, self._named(category_id, crop), probability)
         _, pixels = cv2.threshold(probability, HALF, TAKEN, cv2.THRESH_BINARY)
         return np.asarray(pixels, np.uint8)
 
+    def _named(self, category_id: int, crop: tuple[slice, slice]) -> NDArray[np.uint8]:
+        """uint8, not 0 where the class map names a category that it has labels for; `categories` takes longer."""
+        classes = self._classes[crop]
+        named = np.logical_or.reduce([classes == value for value in np.flatnonzero(self.table == category_id)])
+        return np.asarray(named).view(np.uint8)
+
     @cached_property
-    def _limits(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """What a probability must exceed, uint8 [H, W]: where the class map names its category, and where another."""
+    def _weight(self) -> NDArray[np.uint8]:
+        """How far the class map moves a probability times 255, uint8 [H, W]; 0 where it names no category."""
         # Rounded down, so that even the largest weight leaves masks of 0 and 255 on their side of one half.
         most = math.floor(self.options.semantic_weight * 255)
-        _, weight = cv2.threshold(self.categories, NO_CATEGORY, most, cv2.THRESH_BINARY)
-        if self.confidence is not None:
-            scaled = cv2.convertScaleAbs(self.confidence, alpha=self.options.semantic_weight, beta=_ROUND_DOWN)
-            weight = cv2.min(weight, scaled)
-        return np.subtract(HALF, weight, dtype=np.uint8), np.add(HALF, weight, dtype=np.uint8)
+        named = np.where(self.table == NO_CATEGORY, 0, most).astype(np.uint8)
+        if self.confidence is None:
+            return np.asarray(cv2.LUT(self._classes, named), np.uint8)
+        weight = cv2.convertScaleAbs(self.confidence, alpha=self.options.semantic_weight, beta=_ROUND_DOWN)
+        if not named[: int(self._classes.max()) + 1].all():
+            weight = cv2.min(weight, cv2.LUT(self._classes, named))
+        return np.asarray(weight, np.uint8)
 
     def clear(self) -> None:
         """Takes everything back."""

@@ -126,8 +126,8 @@ def fuse_things(canvas: Canvas, things: Iterable[Thing]) -> Panoptic:
         segments.append(_segment(taxonomy, len(segments) + 1, stuff.category_id, stuff.score, box, stuff.area))
     ids = np.repeat(ids_of_stuff[categories], runs.lengths).reshape(canvas.height, canvas.width)
     for id, (_, claim) in enumerate(kept, 1):
-        np.copyto(ids[claim.crop], id, where=claim.pixels.view(np.bool_))
-    return Panoptic(ids, tuple(segments), left_out=len(claimed) + len(surfaces) - len(segments))
+        cv2.copyTo(np.full(claim.pixels.shape, id, np.int32), claim.pixels, ids[claim.crop])
+    return Panoptic.unchecked(ids, tuple(segments), len(claimed) + len(surfaces) - len(segments))
 
 
 def resize(panoptic: Panoptic, height: int, width: int) -> Panoptic:
@@ -140,7 +140,7 @@ def resize(panoptic: Panoptic, height: int, width: int) -> Panoptic:
         return panoptic
     segments = segments_at(panoptic, height, width)
     ids = cv2.resize(panoptic.ids, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return Panoptic(np.asarray(ids, np.int32), segments, panoptic.left_out)
+    return Panoptic.unchecked(np.asarray(ids, np.int32), segments, panoptic.left_out)
 
 
 def segments_at(panoptic: Panoptic, height: int, width: int) -> tuple[Segment, ...]:

@@ -126,10 +126,13 @@ def _weights(places: NDArray[np.float64], cells: int | NDArray[np.int64]) -> NDA
     """
     # Beyond the centre of a border cell that cell alone counts.
     within = np.clip(places, 0, np.subtract(cells, 1)).astype(np.float32)
-    weights = within[:, None] - np.arange(np.max(cells, initial=0), dtype=np.float32)
-    np.abs(weights, out=weights)
-    np.subtract(1, weights, out=weights)
-    return np.asarray(np.maximum(weights, 0, out=weights))
+    below = within.astype(np.int64)
+    # Two cells count at each place: all others stay 0, and so does a last one that is no cell.
+    weights = np.zeros((len(within), np.max(cells, initial=0) + 1), np.float32)
+    flat = np.arange(len(within)) * weights.shape[1] + below
+    weights.put(flat, 1 - (within - below.astype(np.float32)), mode="clip")
+    weights.put(flat + 1, 1 - ((below + 1).astype(np.float32) - within), mode="clip")
+    return weights[:, :-1]
 
 
 def _product(rows: NDArray[np.float32], mask: NDArray[np.uint8], columns: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,17 +1,18 @@
 """The loop of `loadtest.bench.kirillov` in PyTorch, as detectron2 has it, on one thread.
 
 Runs in the environment that holds PyTorch, so it imports nothing of the project. Reads lines of JSON from standard
-input, each with the path of an .npz file of `masks`, `scores` and `semantic` and the method's thresholds, and answers
-each with a line: the CPU time of the second of two calls in ms, and the path of the panoptic map that it made.
+input, each with the path of an .npz file and the method's thresholds, and answers each with a line: the CPU time of the
+second of two calls in ms, and the path of the panoptic map that it made. The file holds `masks` bool [N, H, W],
+`scores` and `semantic`; or, where masks are to be pasted as detectron2 does, `cells` uint8 [N, h, w] and their `boxes`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ import torch
 def combine(
     masks: torch.Tensor, scores: torch.Tensor, semantic: torch.Tensor, thresholds: dict[str, float]
 ) -> torch.Tensor:
-    """As `loadtest.bench.kirillov.combine`, the panoptic map alone."""
+    """As `loadtest.bench.kirillov.combine`, the panoptic map alone. semantic: int64, as `argmax` gives it there."""
     panoptic = torch.zeros_like(semantic, dtype=torch.int32)
     current = 0
     for index in torch.argsort(-scores, stable=True):
@@ -30,7 +31,7 @@ def combine(
         mask_area = mask.sum().item()
         if mask_area == 0:
             continue
-        taken = (mask & (panoptic > 0)).sum().item()
+        taken = ((mask > 0) & (panoptic > 0)).sum().item()
         if taken / mask_area > thresholds["overlap"]:
             continue
         if taken > 0:
@@ -48,23 +49,48 @@ def combine(
     return panoptic
 
 
-def _load(path: Path) -> dict[str, Any]:
+def paste(cells: torch.Tensor, boxes: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Masks of boxes on the whole map, bool [N, H, W], as detectron2's `paste_masks_in_image` makes them on a CPU."""
+    masks = torch.zeros(len(cells), height, width, dtype=torch.bool)
+    for index, (left, top, right, bottom) in enumerate(boxes.tolist()):
+        x = slice(max(math.floor(left) - 1, 0), min(math.ceil(right) + 1, width))
+        y = slice(max(math.floor(top) - 1, 0), min(math.ceil(bottom) + 1, height))
+        columns = (torch.arange(x.start, x.stop) + 0.5 - left) / (right - left) * 2 - 1
+        rows = (torch.arange(y.start, y.stop) + 0.5 - top) / (bottom - top) * 2 - 1
+        grid = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=2)[None]
+        sampled = torch.nn.functional.grid_sample(cells[index, None, None], grid, align_corners=False)
+        masks[index, y, x] = sampled[0, 0] >= 0.5
+    return masks
+
+
+def perceive(scene: dict[str, torch.Tensor], thresholds: dict[str, float]) -> torch.Tensor:
+    """The panoptic map of what a file holds."""
+    scores, semantic = scene["scores"], scene["semantic"]
+    masks = scene["masks"] if "masks" in scene else paste(scene["cells"], scene["boxes"], *semantic.shape)
+    return combine(masks, scores, semantic, thresholds)
+
+
+def _load(path: Path) -> dict[str, torch.Tensor]:
     with np.load(path) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in ("masks", "scores", "semantic")}
+        scene = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    scene["semantic"] = scene["semantic"].long()
+    if "cells" in scene:
+        scene["cells"] = scene["cells"].float() / 255
+    return scene
 
 
 def main() -> None:
     """Answers requests until standard input ends."""
     torch.set_num_threads(1)
-    loaded: dict[str, dict[str, Any]] = {}
+    loaded: dict[str, dict[str, torch.Tensor]] = {}
     for line in sys.stdin:
         request = json.loads(line)
         path = request["arrays"]
         if path not in loaded:
-            loaded = {path: _load(Path(path))}
-        combine(**loaded[path], thresholds=request["thresholds"])
+            loaded[path] = _load(Path(path))
+        perceive(loaded[path], request["thresholds"])
         started = time.process_time_ns()
-        panoptic = combine(**loaded[path], thresholds=request["thresholds"])
+        panoptic = perceive(loaded[path], request["thresholds"])
         milliseconds = (time.process_time_ns() - started) / 1e6
         answer = Path(path).with_suffix(".panoptic.npy")
         np.save(answer, panoptic.numpy())

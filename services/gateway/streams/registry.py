@@ -58,22 +58,30 @@ class Streams:
             # From here on, and not from the first frame, because gRPC counts from the connection's beginning.
             end = asyncio.get_running_loop().time() + self._lifetime()
             rest = aiter(requests)
-            first = await self._first(rest, end)
-            if first is None:
+            stream = await self._opened(rest, end)
+            if stream is None:
                 return
-            options = StreamOptions.read(first, self._settings)
-            stream = Stream(
-                options,
-                self._settings.stream_max_unanswered,
-                self._settings.stream_idle_seconds,
-                self._perceiver,
-                self._capacity,
-                Identity(self._epochs, options.track),
-            )
-            with self._registered(stream, options.camera, end):
-                async with aclosing(stream.answers(first, rest)) as answers:
+            with self._registered(stream, end):
+                async with aclosing(stream.answers(rest)) as answers:
                     async for answer in answers:
                         yield answer
+
+    async def _opened(self, requests: AsyncIterator[Request], end: float) -> Stream | None:
+        """The stream that the first frame asks for, and that has it; None where there is no frame."""
+        first = await self._first(requests, end)
+        if first is None:
+            return None
+        options = StreamOptions.read(first, self._settings)
+        stream = Stream(
+            options,
+            self._settings.stream_max_unanswered,
+            self._settings.stream_idle_seconds,
+            self._perceiver,
+            self._capacity,
+            Identity(self._epochs, options.track),
+        )
+        stream.receive(first)
+        return stream
 
     def stop(self) -> None:
         """Lets no stream in any more, and ends those that are open after what they have read is answered."""
@@ -116,7 +124,8 @@ class Streams:
         return min(_LONGEST_LIFETIME_SECONDS, share * self._settings.max_connection_age_grace_seconds)
 
     @contextmanager
-    def _registered(self, stream: Stream, camera: str, end: float) -> Iterator[None]:
+    def _registered(self, stream: Stream, end: float) -> Iterator[None]:
+        camera = stream.camera
         ageing = asyncio.get_running_loop().call_at(end, stream.stop, Stopping(_LONG_ENOUGH))
         self._open.add(stream)
         self._cameras[camera] += 1

@@ -66,12 +66,18 @@ class Stream:
         self._reading: asyncio.Task[None] | None = None
         self._end: Stopping | None = None
 
-    async def answers(self, first: Request, rest: AsyncIterator[Request]) -> AsyncGenerator[Response, None]:
-        """The answer to every frame, in order. Asking for the next one says that the last one was taken.
+    @property
+    def camera(self) -> str:
+        """What the stream's camera is called."""
+        return self._options.camera
 
-        Raises the error of `stop`, and `StreamIdle` where no frame comes, after the frames that were read are answered.
+    async def answers(self, requests: AsyncIterator[Request]) -> AsyncGenerator[Response, None]:
+        """The answer to every frame, in order, those that were received before and those to come.
+
+        Asking for the next one says that the last one was taken. Raises the error of `stop`, and `StreamIdle` where no
+        frame comes, after the frames that were read are answered.
         """
-        reading = self._reading = asyncio.create_task(self._read(first, rest))
+        reading = self._reading = asyncio.create_task(self._read(requests))
         dispatching = asyncio.create_task(self._dispatch())
         for task in (reading, dispatching):
             task.add_done_callback(lambda _: self._changed.set())
@@ -103,14 +109,13 @@ class Stream:
         self._changed.clear()
         await self._changed.wait()
 
-    async def _read(self, first: Request, rest: AsyncIterator[Request]) -> None:
-        self._receive(first)
+    async def _read(self, requests: AsyncIterator[Request]) -> None:
         while True:
             while not self._schedule.may_arrive:
                 await self._change()
             try:
                 async with asyncio.timeout(self._idle_seconds):
-                    request = await anext(rest)
+                    request = await anext(requests)
             except StopAsyncIteration:
                 return
             except TimeoutError:
@@ -118,9 +123,12 @@ class Stream:
             if request.HasField("options"):
                 self._refuse(request, InvalidInput("options", "is set again: expected with the first frame only"))
             else:
-                self._receive(request)
+                self.receive(request)
+            # Or it would stay, with its picture, until another one comes.
+            del request
 
-    def _receive(self, request: Request) -> None:
+    def receive(self, request: Request) -> None:
+        """Takes a frame in. The first one, which says what the stream is to be, comes before `answers`."""
         last = self._last_sequence
         if request.sequence <= last:
             description = f"is {request.sequence} after {last}: expected a greater one"
@@ -150,21 +158,24 @@ class Stream:
         while True:
             while not self._schedule.may_start:
                 await self._change()
-            granted = await self._turn()
-            # While this stream waited for its turn, a newer frame may have come.
-            waiting = self._schedule.waiting
-            frame = waiting.frame if waiting is not None else None
-            if frame is None:
-                raise RuntimeError("the waiting frame is gone")
-            if frame.unhurried_seconds <= 0:
-                self._schedule.answer(self._schedule.withdraw(), answers.too_old(frame))
-                self._note(self._ladder.level, frame, complete=False)
-                self._changed.set()
-            elif granted:
-                self._put_to_work(self._schedule.start(), frame)
-                continue
-            if granted:
-                self._capacity.give_back()
+            self._begin(await self._turn())
+
+    def _begin(self, granted: bool) -> None:
+        """Puts the waiting frame to work where it was granted its turn and has the time."""
+        # While this stream waited for its turn, a newer frame may have come.
+        waiting = self._schedule.waiting
+        frame = waiting.frame if waiting is not None else None
+        if frame is None:
+            raise RuntimeError("the waiting frame is gone")
+        if granted and frame.unhurried_seconds > 0:
+            self._put_to_work(self._schedule.start(), frame)
+            return
+        if frame.unhurried_seconds <= 0:
+            self._schedule.answer(self._schedule.withdraw(), answers.too_old(frame))
+            self._note(self._ladder.level, frame, complete=False)
+            self._changed.set()
+        if granted:
+            self._capacity.give_back()
 
     async def _turn(self) -> bool:
         """Waits for the stream's turn, but no longer than the waiting frame can."""

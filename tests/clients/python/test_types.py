@@ -93,6 +93,11 @@ def segment(number: int) -> Segment:
             lambda: Panoptic(np.full((2, 2), 3, np.int32), (segment(3), segment(3))),
             "expected the map's ids [3], got [3, 3]",
         ),
+        # the same map with other segments
+        (
+            lambda: Panoptic(np.full((2, 2), 3, np.int32), (segment(3),)).with_segments([segment(4)]),
+            "Panoptic.segments: expected the ids [3], got [4]",
+        ),
         (lambda: Panoptic(np.full((2, 2), -1, np.int32), ()), "Panoptic.ids: expected values 0..65535, got -1..-1"),
         (lambda: Panoptic(np.full((2, 2), 65536, np.int32), ()), "expected values 0..65535, got 65536..65536"),
         (lambda: labels_of([0, 2], ("car", "bus")), "class id: expected below 2, got 2"),

@@ -91,6 +91,7 @@ def test_equals_the_plain_loop_on_larger_maps(weight, seed):
 @given(scenes.instances(), scenes.class_maps(), scenes.image_sizes, scenes.options)
 def test_segments_describe_the_map(instances, class_map, image_size, options):
     scene = fuse(instances, class_map, TAXONOMY, image_size, options)
+    Panoptic(scene.ids, scene.segments)  # is refused where the two do not fit
     assert scene.ids.shape == class_map.ids.shape
     assert [segment.id for segment in scene.segments] == list(range(1, len(scene.segments) + 1))
     assert len(scene.segments) <= options.max_segments

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -115,6 +116,32 @@ async def test_a_frame_grows_too_old_while_it_waits_for_its_turn() -> None:
         camera.end()
     await system.finish("busy1")
     await asyncio.gather(*taking)
+
+
+async def test_a_picture_is_let_go_when_its_frame_is_answered() -> None:
+    sent: list[perception_pb2.PerceiveStreamRequest] = []
+    answered = asyncio.Event()
+
+    async def requests() -> AsyncIterator[perception_pb2.PerceiveStreamRequest]:
+        for sequence in (1, 2):
+            sent.append(perception_pb2.PerceiveStreamRequest(sequence=sequence))
+            sent[-1].frame.image.encoded = b"picture"
+            if sequence == 1:
+                sent[-1].options.camera = "gate"
+            yield sent[-1]
+            await answered.wait()
+            answered.clear()
+
+    stream = over(System(seconds=0.0)).serve(requests())
+    for number in range(2):
+        await anext(stream)
+        await settle()
+        # The list holds the message, and nobody its frame; either would keep the picture.
+        held = sys.getrefcount(sent[number]), sys.getrefcount(sent[number].frame)
+        assert held == (2, 1)
+        answered.set()
+        await settle()
+    await stream.aclose()
 
 
 async def test_numbers_must_grow_and_options_come_once() -> None:
