@@ -40,6 +40,11 @@ LIMIT_BREACHES = Counter(
     ("setting",),
 )
 MODEL_READY = Gauge("perception_model_ready", "1 when the task's model answers, 0 when it does not.", ("task",))
+MODEL_INPUTS = Counter(
+    "perception_model_inputs_total",
+    "Requests to Triton by the way of their inputs: sent, or shared, in memory of the machine.",
+    ("model", "way"),
+)
 MODEL_RELOADS = Counter(
     "perception_model_reloads_total", "How often a model was loaded again because its process died.", ("model",)
 )

@@ -183,6 +183,11 @@ class TaskSettings(ServiceSettings):
         "triton", description="Where the model runs: Triton, or this process (extra `local`)."
     )
     triton_url: str = Field("localhost:8001", description="Triton's gRPC address; dns:///… spreads over replicas.")
+    triton_shared_memory: bool = Field(
+        False,
+        description="Leave inputs in memory of this machine for Triton instead of sending them. For one Triton of the "
+        "same user that has the same /dev/shm; where it does not find them there, they are sent.",
+    )
     reload_dead_model: bool = Field(
         False,
         description="Unload the model and load it again where Triton calls it ready and its process has died. For one "

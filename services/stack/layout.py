@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from services.runtime.engines.shared_slots import remove_leftovers
 from services.stack.triton import DEFAULT_ENVIRONMENT, SHARED_MEMORY, TritonPorts, remove_shared_memory, triton_command
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -145,19 +146,21 @@ def triton_process(repository: Path, models: Sequence[str], ports: TritonPorts, 
 
 
 def _task(task: str, repository: Path, engine: EngineKind, ports: Ports) -> ProcessSpec:
-    return _service(
+    service = _service(
         task,
         ports.task(task),
         ports.metrics(task),
         {
             "ENGINE": engine,
             "TRITON_URL": f"127.0.0.1:{ports.triton.grpc}",
+            "TRITON_SHARED_MEMORY": "true",
             "RELOAD_DEAD_MODEL": "true",
             "MODEL_REPOSITORY": str(repository.resolve()),
             "MODEL_NAME": task,
             **_sharing(ports),
         },
     )
+    return replace(service, clear=remove_leftovers)
 
 
 def _gateway(tasks: Sequence[str], taxonomy: str, ports: Ports) -> ProcessSpec:

@@ -18,6 +18,7 @@ from models.datasets.scenes import SceneSequence
 from models.export.contract import check_contract
 from models.export.repository import build_repository
 from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
+from services.runtime.engines.shared_slots import SHARED_MEMORY
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.resize import fit
 from tests.support.damage import damage_weights
@@ -117,6 +118,27 @@ async def test_openvino_sees_what_onnx_runtime_sees(
             name: (values.shape, values.dtype) for name, values in ours.items()
         }
         assert likeness(task, theirs, ours) > LIKENESS[task]
+
+
+@pytest.mark.parametrize(("profile", "task"), OPENVINO)
+async def test_openvino_answers_alike_to_what_is_shared_and_what_is_sent(
+    triton: Callable[[str], TritonServer],
+    engine_of: Callable[[TritonServer, str], TritonEngine],
+    profile: str,
+    task: str,
+) -> None:
+    server = triton(profile)
+    sending, sharing = engine_of(server, task), TritonEngine(server.url, task, shared_memory=SHARED_MEMORY)
+    try:
+        model = await sharing.describe()
+        tensor, _ = fit(SceneSequence("street", 9001, 1, (640, 480))[0].image, model.resize, model.input_size)
+        inputs = {"image": tensor[None] if model.max_batch_size else tensor}
+        shared = await sharing.infer(inputs, TIMEOUT_SECONDS)
+        sent = await sending.infer(inputs, TIMEOUT_SECONDS)
+    finally:
+        await sharing.close()
+    for name, values in sent.outputs.items():
+        np.testing.assert_array_equal(shared.outputs[name], values, err_msg=name)
 
 
 def add_damaged_model(repository: Path) -> None:

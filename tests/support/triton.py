@@ -7,10 +7,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import grpc
+import psutil
 from perception import TLS
 from perception.connections import open_channel
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -127,10 +129,9 @@ class TritonServer:
 def stub_processes(server: int, models: Sequence[str]) -> dict[str, int]:
     """The processes that run models of a server's process: the id by the name of the model."""
     found = {}
-    for children in Path(f"/proc/{server}/task").glob("*/children"):
-        for pid in children.read_text().split():
-            arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-            name = next((name for name in models if f"{name}_0_0" in arguments), None)
-            if name is not None:
-                found[name] = int(pid)
+    # Not by /proc's own lists of children, which leave some out while another one ends.
+    for child in psutil.Process(server).children():
+        with suppress(psutil.NoSuchProcess):
+            arguments = child.cmdline()
+            found |= {name: child.pid for name in models if f"{name}_0_0" in arguments}
     return found

@@ -13,10 +13,15 @@ def create_engine(settings: TaskSettings, model_name: str) -> Engine:
     # Imported here, so that a service loads the engine that it uses and no other.
     match settings.engine:
         case "triton":
+            from services.runtime.engines.shared_slots import SHARED_MEMORY
             from services.runtime.engines.triton import TritonEngine
 
             return TritonEngine(
-                settings.triton_url, model_name, settings.tls_as_caller, reloads=settings.reload_dead_model
+                settings.triton_url,
+                model_name,
+                settings.tls_as_caller,
+                reloads=settings.reload_dead_model,
+                shared_memory=SHARED_MEMORY if settings.triton_shared_memory else None,
             )
         case "onnxruntime":
             from services.runtime.engines.onnxruntime import OnnxRuntimeEngine

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -14,21 +15,15 @@ from perception.channels import channel_options
 from perception.connections import open_async_channel
 from perception.tls import TLS
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
-from services.runtime import tracing
+from services.runtime import metrics, tracing
 from services.runtime.engines.base import Inference, Model, Priority
 from services.runtime.engines.probe import probe_inputs
-from services.runtime.engines.triton_errors import error_from_status
+from services.runtime.engines.triton_errors import REGION_UNKNOWN, error_from_status
+from services.runtime.engines.triton_messages import infer_request, outputs_of
 from services.runtime.engines.triton_recovery import Recovery
-from services.runtime.errors import (
-    ContractViolation,
-    DeadlineExceeded,
-    InferenceFailed,
-    ModelUnavailable,
-    Overloaded,
-    ServiceError,
-)
+from services.runtime.engines.triton_shared_inputs import Place, SharedInputs
+from services.runtime.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ServiceError
 from services.runtime.model_contract import model_from_config
 
 _CHANNEL_OPTIONS = (
@@ -61,8 +56,6 @@ _PROBE_INTERVAL_SECONDS = 1.0
 _INCONCLUSIVE = (DeadlineExceeded, Overloaded)
 """Failures that do not speak against the model: it is busy."""
 
-_RAW_INPUT_TAG = bytes([service_pb2.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | 2])
-
 
 class TritonEngine:
     """An `Engine` that calls a Triton server by gRPC.
@@ -70,15 +63,25 @@ class TritonEngine:
     It may be created before the server runs and outlives the server's restarts.
     """
 
-    def __init__(self, url: str, model_name: str, tls: TLS | None = None, *, reloads: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        model_name: str,
+        tls: TLS | None = None,
+        *,
+        reloads: bool = False,
+        shared_memory: Path | None = None,
+    ) -> None:
         """url: gRPC target, such as `127.0.0.1:8001` or `dns:///triton-headless:8001`. tls: none: plain text.
 
         reloads: whether `ready` sees to it that a model whose process died is loaded again; for one server under
-        explicit model control, because of several only one would be told.
+        explicit model control, because of several only one would be told. shared_memory: the folder, /dev/shm, where
+        inputs lie for one server of this machine; none: they are sent.
         """
         self._url = url
         self._tls = tls
         self._recovery = Recovery(model_name, self._works, self.reload) if reloads else None
+        self._shared = SharedInputs(model_name, shared_memory, self._control) if shared_memory is not None else None
         self._name = model_name
         self._channel: grpc.aio.Channel | None = None
         self._model: Model | None = None
@@ -96,14 +99,16 @@ class TritonEngine:
 
     async def _ask_for_description(self) -> Model:
         self._model = None
-        stub = self._stub()
         metadata, answer = await asyncio.gather(
-            self._call(stub.ModelMetadata, service_pb2.ModelMetadataRequest(name=self._name)),
-            self._call(stub.ModelConfig, service_pb2.ModelConfigRequest(name=self._name)),
+            self._control("ModelMetadata", service_pb2.ModelMetadataRequest(name=self._name)),
+            self._control("ModelConfig", service_pb2.ModelConfigRequest(name=self._name)),
         )
         if not metadata.versions:
             raise ModelUnavailable(self._name, "no version of it is ready")
-        return model_from_config(answer.config, max(metadata.versions, key=int))
+        model = model_from_config(answer.config, max(metadata.versions, key=int))
+        if self._shared is not None:
+            await (self._shared.close() if answer.config.response_cache.enable else self._shared.introduce(model))
+        return model
 
     async def infer(
         self,
@@ -120,11 +125,10 @@ class TritonEngine:
         """
         if timeout_seconds <= 0:
             raise DeadlineExceeded("inference")
-        message = _request(self._name, inputs, timeout_seconds, request_id, priority)
         try:
             with tracing.tracer.call(_MODEL_INFER, {"server.address": self._url, "perception.model": self._name}):
-                response = await self._call(self._model_infer(), message, timeout_seconds, _trace_headers())
-            outputs = _outputs(self._name, response)
+                response = await self._answer(inputs, timeout_seconds, request_id, priority)
+            outputs = outputs_of(self._name, response)
         except ServiceError as error:
             if not isinstance(error, _INCONCLUSIVE):
                 self._model = None
@@ -134,6 +138,45 @@ class TritonEngine:
         if self._model is not None and response.model_version != self._model.version:
             self._model = None
         return Inference(outputs, response.model_version)
+
+    async def _answer(
+        self,
+        inputs: Mapping[str, NDArray[np.generic]],
+        timeout_seconds: float,
+        request_id: str,
+        priority: Priority,
+    ) -> Any:
+        """Triton's answer to inputs that it finds in shared memory, or gets sent where it does not."""
+        end = time.monotonic() + timeout_seconds
+        if self._shared is not None and (places := self._shared.put(inputs)):
+            try:
+                return await self._ask(inputs, places, end, request_id, priority)
+            except ModelUnavailable as error:
+                if REGION_UNKNOWN not in str(error):
+                    raise
+                self._shared.lost(places)
+            finally:
+                # Whether it was answered, or given up while Triton may still read: see triton_shared_inputs.
+                for place in places.values():
+                    place.give_back()
+        return await self._ask(inputs, {}, end, request_id, priority)
+
+    async def _ask(
+        self,
+        inputs: Mapping[str, NDArray[np.generic]],
+        places: Mapping[str, Place],
+        end: float,
+        request_id: str,
+        priority: Priority,
+    ) -> Any:
+        remaining = end - time.monotonic()
+        message = infer_request(self._name, inputs, places, remaining, request_id, priority)
+        metrics.MODEL_INPUTS.labels(self._name, "shared" if places else "sent").inc()
+        # Of a request that is serialized already.
+        infer: Any = self._open_channel().unary_unary(
+            _MODEL_INFER, response_deserializer=service_pb2.ModelInferResponse.FromString
+        )
+        return await self._call(infer, message, remaining, _trace_headers())
 
     async def ready(self) -> bool:
         """See `Engine.ready`.
@@ -156,7 +199,7 @@ class TritonEngine:
             return False
 
     async def _is_said_to_be_ready(self) -> bool:
-        answer = await self._call(self._stub().ModelReady, service_pb2.ModelReadyRequest(name=self._name))
+        answer = await self._control("ModelReady", service_pb2.ModelReadyRequest(name=self._name))
         return bool(answer.ready)
 
     async def _works(self) -> bool:
@@ -190,18 +233,19 @@ class TritonEngine:
 
         For a server under explicit model control. The model is not served in between. Raises as `describe` does.
         """
-        stub = self._stub()
         self._model = None
         self._last_success = self._last_probe = float("-inf")
         unload = service_pb2.RepositoryModelUnloadRequest(model_name=self._name)
-        await self._call(stub.RepositoryModelUnload, unload, _LOAD_TIMEOUT_SECONDS)
+        await self._control("RepositoryModelUnload", unload, _LOAD_TIMEOUT_SECONDS)
         load = service_pb2.RepositoryModelLoadRequest(model_name=self._name)
-        await self._call(stub.RepositoryModelLoad, load, _LOAD_TIMEOUT_SECONDS)
+        await self._control("RepositoryModelLoad", load, _LOAD_TIMEOUT_SECONDS)
 
     async def close(self) -> None:
         """See `Engine.close`."""
         if self._recovery is not None:
             await self._recovery.close()
+        if self._shared is not None:
+            await self._shared.close()
         if self._channel is not None:
             await self._channel.close()
             self._channel = None
@@ -212,21 +256,16 @@ class TritonEngine:
             self._channel = open_async_channel(self._url, _CHANNEL_OPTIONS, self._tls)
         return self._channel
 
-    def _stub(self) -> Any:
-        return service_pb2_grpc.GRPCInferenceServiceStub(self._open_channel())
-
-    def _model_infer(self) -> Any:
-        """The method ModelInfer for a request that is serialized already."""
-        return self._open_channel().unary_unary(
-            _MODEL_INFER,
-            response_deserializer=service_pb2.ModelInferResponse.FromString,
-        )
+    async def _control(self, method: str, request: Any, timeout_seconds: float = _CONTROL_TIMEOUT_SECONDS) -> Any:
+        """Calls a method of Triton by its name. Raises `ServiceError`."""
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(self._open_channel())
+        return await self._call(getattr(stub, method), request, timeout_seconds)
 
     async def _call(
         self,
         method: Any,
         request: Any,
-        timeout_seconds: float = _CONTROL_TIMEOUT_SECONDS,
+        timeout_seconds: float,
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> Any:
         try:
@@ -238,50 +277,3 @@ class TritonEngine:
 def _trace_headers() -> tuple[tuple[str, str], ...]:
     """The current span for Triton, which records every trace that it is told of, sampled or not."""
     return tracing.tracer.headers() if tracing.tracer.trace_id() else ()
-
-
-def _request(
-    name: str, inputs: Mapping[str, NDArray[np.generic]], timeout_seconds: float, request_id: str, priority: Priority
-) -> bytes:
-    """A serialized ModelInferRequest.
-
-    The pictures are appended as they lie in memory, since protobuf messages may be concatenated; handing them to
-    protobuf costs 2 ms of copying for 640x640x3 bytes, appending them 0.1 ms.
-    """
-    request = service_pb2.ModelInferRequest(model_name=name, id=request_id)
-    request.parameters["timeout"].int64_param = int(timeout_seconds * 1e6)
-    request.parameters["priority"].uint64_param = priority
-    parts: list[bytes | memoryview] = [b""]
-    for tensor, array in inputs.items():
-        request.inputs.add(name=tensor, datatype=np_to_triton_dtype(array.dtype), shape=array.shape)
-        contents = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-        parts += (_RAW_INPUT_TAG, _varint(contents.nbytes), contents)
-    parts[0] = request.SerializeToString()
-    return b"".join(parts)
-
-
-def _varint(value: int) -> bytes:
-    """Protobuf's encoding of a whole number: seven bits a byte, the lowest first, the top bit set on all but one."""
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _outputs(name: str, response: Any) -> dict[str, NDArray[np.generic]]:
-    """The answer's tensors by name, as views of its raw contents."""
-    if len(response.raw_output_contents) != len(response.outputs):
-        found = f"{len(response.raw_output_contents)} raw contents for {len(response.outputs)} outputs"
-        raise InferenceFailed(name, f"the answer holds {found}")
-    outputs: dict[str, NDArray[np.generic]] = {}
-    for tensor, contents in zip(response.outputs, response.raw_output_contents, strict=True):
-        dtype = np.dtype(triton_to_np_dtype(tensor.datatype))
-        shape = tuple(tensor.shape)
-        if dtype.hasobject or len(contents) != dtype.itemsize * int(np.prod(shape)):
-            raise ContractViolation(
-                name, f"output {tensor.name!r}: expected {tensor.datatype} {list(shape)}, found {len(contents)} bytes"
-            )
-        outputs[tensor.name] = np.frombuffer(contents, dtype).reshape(shape)
-    return outputs

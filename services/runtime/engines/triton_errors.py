@@ -62,6 +62,9 @@ _BY_CODE: dict[StatusCode, _Maker] = {
     StatusCode.DATA_LOSS: EngineUnavailable,
 }
 
+REGION_UNKNOWN = "Unable to find shared memory region"
+"""What Triton says of an input in shared memory that it has not mapped."""
+
 # Parts of messages, by the codes that they come with; the first that occurs decides.
 _BY_MESSAGE: dict[StatusCode, tuple[tuple[str, _Maker], ...]] = {
     StatusCode.UNAVAILABLE: (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.engines.shared_slots import remove_leftovers
 from services.stack.layout import PROJECT, TASKS, Ports, processes, tasks_in, watching
 
 
@@ -62,6 +63,8 @@ def test_processes_are_told_where_the_others_are(repository: Path, monkeypatch: 
     detection, gateway = specs["detection"].env, specs["gateway"].env
     assert (detection["ENGINE"], detection["MODEL_NAME"]) == ("onnxruntime", "detection")
     assert detection["MODEL_REPOSITORY"] == str(repository)
+    assert detection["TRITON_SHARED_MEMORY"] == "true"
+    assert specs["detection"].clear is remove_leftovers
     assert gateway["TAXONOMY"] == "street"
     assert gateway["DETECTION_URL"] == specs["detection"].health
     assert gateway["SEMANTIC_SEGMENTATION_URL"] == specs["semantic_segmentation"].health
