@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.runtime.engines.shared_slots import SHARED_MEMORY
+
 _PROJECT = Path(__file__).resolve().parents[2]
 _BACKENDS = _PROJECT / "models" / "backends"
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the place is the kernel's, not a temporary folder of ours
 
 DEFAULT_ENVIRONMENT = _PROJECT / ".venv-triton"
 
