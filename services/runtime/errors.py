@@ -64,10 +64,13 @@ class ServiceError(Exception):
     """`RetryInfo.retry_delay`; None when trying again cannot help."""
     setting: str = ""
     """The setting of the limit that was breached; empty where it was none."""
+    told: ClassVar[tuple[str, ...]] = ("setting",)
+    """The attributes that `metadata` tells, those that are not empty."""
 
     def metadata(self) -> dict[str, str]:
         """`ErrorInfo.metadata`: what a program can read besides the message, at least the setting that was breached."""
-        return {"setting": self.setting} if self.setting else {}
+        values = ((name, getattr(self, name)) for name in self.told)
+        return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values if value != ""}
 
 
 class InvalidInput(ServiceError):
@@ -75,15 +78,12 @@ class InvalidInput(ServiceError):
 
     code = grpc.StatusCode.INVALID_ARGUMENT
     reason = "INVALID_INPUT"
+    told = ("field",)
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__(f"{field}: {description}")
         self.field = field
         self.description = description
-
-    def metadata(self) -> dict[str, str]:
-        """Names the field."""
-        return {"field": self.field}
 
 
 class NotFound(ServiceError):
@@ -91,14 +91,11 @@ class NotFound(ServiceError):
 
     code = grpc.StatusCode.NOT_FOUND
     reason = "NOT_FOUND"
+    told = ("field",)
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__(f"{field}: {description}")
         self.field = field
-
-    def metadata(self) -> dict[str, str]:
-        """Names the field."""
-        return {"field": self.field}
 
 
 class NoToken(ServiceError):
@@ -126,15 +123,12 @@ class ScopeMissing(ServiceError):
 
     code = grpc.StatusCode.PERMISSION_DENIED
     reason = "SCOPE_MISSING"
+    told = ("client", "scope")
 
     def __init__(self, client: str, scope: str) -> None:
         super().__init__(f"{client} lacks the scope {scope}")
         self.client = client
         self.scope = scope
-
-    def metadata(self) -> dict[str, str]:
-        """Names the client and the scope that would allow it."""
-        return {"client": self.client, "scope": self.scope}
 
 
 class QuotaExceeded(ServiceError):
@@ -142,6 +136,7 @@ class QuotaExceeded(ServiceError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "QUOTA_EXCEEDED"
+    told = ("client", "quota", "limit", "setting")
 
     def __init__(self, client: str, quota: str, limit: float, setting: str, retry_after_seconds: float) -> None:
         super().__init__(f"{client} has used up its {quota}, {limit:g}")
@@ -150,10 +145,6 @@ class QuotaExceeded(ServiceError):
         self.limit = limit
         self.setting = setting
         self.retry_after_seconds = retry_after_seconds
-
-    def metadata(self) -> dict[str, str]:
-        """Names the client, the quota, its limit and the setting."""
-        return {"client": self.client, "quota": self.quota, "limit": f"{self.limit:g}", "setting": self.setting}
 
 
 class KeysUnavailable(ServiceError):
@@ -172,16 +163,13 @@ class LimitExceeded(ServiceError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "LIMIT_EXCEEDED"
+    told = ("field", "limit", "setting")
 
     def __init__(self, field: str, description: str, limit: int, setting: str) -> None:
         super().__init__(f"{field}: {description}, the limit is {limit}")
         self.field = field
         self.limit = limit
         self.setting = setting
-
-    def metadata(self) -> dict[str, str]:
-        """Names the field, the limit and its setting."""
-        return {"field": self.field, "limit": str(self.limit), "setting": self.setting}
 
 
 class Overloaded(ServiceError):
@@ -245,14 +233,11 @@ class DeadlineExceeded(ServiceError):
 
     code = grpc.StatusCode.DEADLINE_EXCEEDED
     reason = "DEADLINE_EXCEEDED"
+    told = ("stage",)
 
     def __init__(self, stage: str) -> None:
         super().__init__(f"deadline exceeded during {stage}")
         self.stage = stage
-
-    def metadata(self) -> dict[str, str]:
-        """Names the stage."""
-        return {"stage": self.stage}
 
 
 class EngineError(ServiceError):
@@ -260,14 +245,11 @@ class EngineError(ServiceError):
 
     code = grpc.StatusCode.INTERNAL
     reason = "ENGINE_ERROR"
+    told = ("model",)
 
     def __init__(self, model: str, description: str) -> None:
         super().__init__(f"model {model!r}: {description}")
         self.model = model
-
-    def metadata(self) -> dict[str, str]:
-        """Names the model."""
-        return {"model": self.model}
 
 
 class EngineUnavailable(EngineError):
