@@ -75,7 +75,7 @@ test: environment environment-dev environment-models lint ## Run every check and
 	.venv-models/bin/python -m pytest $(ONCE_MORE) $(TORCH_TESTS)
 
 .PHONY: test-resilience
-test-resilience: environment environment-dev ## Overload the system, kill and stop its processes, let hostile callers in, and print what became of each request (15 minutes)
+test-resilience: environment environment-dev ## Overload the system, kill and stop its processes, spoil its links, let hostile callers in; print what became of each request (18 minutes)
 	RESILIENCE_SECONDS=$${RESILIENCE_SECONDS:-120} .venv/bin/pytest tests/resilience --capture=no --verbose
 
 .PHONY: fuzz

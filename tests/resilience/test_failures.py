@@ -47,7 +47,7 @@ DEADLINE = 3.0
 CALLERS = 2
 MOST_OVERTIME = 5.0
 """A request ends at its deadline, told by a timer in its caller; a busy machine is late in looking at it."""
-EVERY_SECONDS = 10.0 if SECONDS else 4.0
+EVERY_SECONDS = 10.0 if SECONDS else 3.0
 LASTING_SECONDS = 4.0 if SECONDS else 2.0
 """Of a stop, and of a fault of a link; the long one outlasts a request's deadline."""
 ON_ITS_WAY = 2

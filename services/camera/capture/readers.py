@@ -19,6 +19,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 _LARGEST_FILE_BYTES = 256 * 2**20
 _LARGEST_PICTURE_PIXELS = 200_000_000
 _FORMATS = {"v4l2": "v4l2"}
+_WITHOUT_TIMES = {"mpjpeg", "mjpeg"}
+"""Pictures one after the other, as HTTP cameras send them: FFmpeg counts 25 as a second, however many there were."""
 _JPEG_START = b"\xff\xd8"
 _PRODUCER_REFERENCE_TIME = struct.Struct("=q")
 """How FFmpeg's AVProducerReferenceTime starts: microseconds since 1970."""
@@ -115,7 +117,9 @@ def _read_container(options: CaptureOptions, opened: Callable[[SourceInfo], None
             if options.is_live:
                 stream.thread_type = "SLICE"  # threads over frames would hold each back by some frames
             opened(SourceInfo(stream.codec_context.name, stream.height, stream.width, float(stream.average_rate or 0)))
-            yield from _read_packets(container.demux(stream))
+            has_times = container.format.name not in _WITHOUT_TIMES
+            for frame in _read_packets(container.demux(stream)):
+                yield frame if has_times else replace(frame, position=None)
     except av.FFmpegError as error:
         # Not `str(error)`: it holds the location, and that may hold a password.
         raise SourceError(error.strerror) from None

@@ -135,10 +135,18 @@ async def test_mjpeg_passes_through_or_is_scaled() -> None:
     with mjpeg_camera(pictures, 25) as url:
         taken = await frames(camera(url), most=5)
         assert {jpeg for _, jpeg, _ in taken} <= set(pictures)
-        assert {header.clock for header, _, _ in taken} <= {"stream", "arrival"}
+        assert {header.clock for header, _, _ in taken} == {"arrival"}
         scaled = await frames(camera(url, max_height=48), most=3)
     assert {(header.height, header.width) for header, _, _ in scaled} == {(48, 64)}
     assert {jpeg not in pictures for _, jpeg, _ in scaled} == {True}
+
+
+async def test_mjpeg_at_another_rate_than_25_grows_no_older() -> None:
+    """It tells no times, and FFmpeg would make up some at 25 frames a second."""
+    with mjpeg_camera(jpegs(5), 10) as url:
+        taken = await frames(camera(url), most=20)
+    gaps = [after.capture_time - before.capture_time for (before, _, _), (after, _, _) in pairwise(taken)]
+    assert sum(gaps) / len(gaps) > 0.07
 
 
 async def test_broken_pictures_are_left_out() -> None:
