@@ -79,8 +79,8 @@ RPCS = tuple(
 
 
 @dataclass
-class RpcReport:
-    """What came of the calls. codes: how often each code ended one. found: the call, and what was wrong with it."""
+class AttackReport:
+    """What came of calls. codes: how often each code ended one. found: the call, and what was wrong with it."""
 
     calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)
@@ -105,6 +105,7 @@ class System:
         cv2.imwrite(str(film / "frame.png"), picture())
         camera = {"name": "gate", "source": str(film), "loop": True, "frames_per_second": 5}
         self.agent = AgentProcess(directory, f"127.0.0.1:{self._ports.gateway}", [camera])
+        self.gateway = f"127.0.0.1:{self._ports.gateway}"
         self._stack = ExitStack()
 
     def __enter__(self) -> System:
@@ -129,7 +130,7 @@ class System:
 
     def megabytes(self) -> dict[str, float]:
         """The most memory that each process ever held, in units of 2**20 bytes."""
-        return {name: _peak_megabytes(pid) for name, pid in self._pids.items()}
+        return {name: peak_megabytes(pid) for name, pid in self._pids.items()}
 
     def problems(self) -> list[str]:
         """What is wrong with the processes now: one that ended, does not answer, or logged a defect."""
@@ -149,14 +150,15 @@ class System:
         return found
 
 
-def _peak_megabytes(pid: int) -> float:
+def peak_megabytes(pid: int) -> float:
+    """The most memory that a process ever held, in units of 2**20 bytes."""
     line = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) / 2**10
 
 
-def attack(system: System, calls: Iterator[int], seed: int) -> RpcReport:
+def attack(system: System, calls: Iterator[int], seed: int) -> AttackReport:
     """Calls in turn every RPC, as often as `calls` says; then looks at how the processes are."""
-    report = RpcReport()
+    report = AttackReport()
     random = Random(seed)
     valid = {rpc.path: list(_valid(rpc.method.input_type)) for rpc in RPCS}
     everything = [message for messages in valid.values() for message in messages]
