@@ -11,14 +11,13 @@ from aiohttp import WSCloseCode, web
 
 from services.runtime import metrics
 from services.viewer.agents import CameraAgents
-from services.viewer.login import PAGE, Login
+from services.viewer.login import LONGEST_WORD, PAGE, Login
 from services.viewer.pictures import Pictures
 from services.viewer.relay import Mailbox, Message, Relays, Upstream
 from services.viewer.settings import ViewerSettings
 
 _HEARTBEAT_SECONDS = 10.0
 """A browser that does not answer a ping is gone."""
-_LONGEST_WORD = 64
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -31,6 +30,8 @@ _HEADERS = {
     # A new version of the viewer is on the page with the next reload.
     "Cache-Control": "no-cache",
 }
+
+_FILES = {path.name: path for path in PAGE.iterdir()}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,7 +49,7 @@ class Viewer:
 
     def application(self) -> web.Application:
         """The routes."""
-        application = web.Application(client_max_size=self._settings.max_image_bytes)
+        application = web.Application(client_max_size=self._settings.max_image_bytes, middlewares=[_readable])
         if self._login is None:
             application.router.add_get("/", _index)
         else:
@@ -61,7 +62,7 @@ class Viewer:
         application.router.add_get("/cameras", self._own_pages_only(self._list))
         application.router.add_get("/camera", self._own_pages_only(self._watch))
         application.router.add_post("/perceive", self._own_pages_only(self._pictures.perceive))
-        application.router.add_static("/page", PAGE)
+        application.router.add_get("/page/{name}", _file)
         application.on_response_prepare.append(_protect)
         application.on_shutdown.append(self._hang_up)
         return application
@@ -77,8 +78,7 @@ class Viewer:
         @functools.wraps(handler)
         async def checked(request: web.Request) -> web.StreamResponse:
             origin = request.headers.get("Origin")
-            own = origin is None or urlsplit(origin).netloc == request.host
-            if not own and origin not in self._settings.other_origins:
+            if not (origin is None or origin in self._settings.other_origins or _host(origin) == request.host):
                 raise web.HTTPForbidden(text=f"origin {origin} is not allowed (ALLOWED_ORIGINS)\n")
             return await handler(request)
 
@@ -95,9 +95,10 @@ class Viewer:
 
     async def _serve(self, request: web.Request, key: str | tuple[str, str], upstream: Upstream) -> web.StreamResponse:
         if len(self._sockets) >= self._settings.max_pages:
+            metrics.LIMIT_BREACHES.labels("max_pages").inc()
             raise web.HTTPServiceUnavailable(text=f"{len(self._sockets)} pages are connected already (MAX_PAGES)\n")
         # Uncompressed: pictures and maps are compressed already.
-        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_SECONDS, compress=False, max_msg_size=_LONGEST_WORD)
+        socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_SECONDS, compress=False, max_msg_size=LONGEST_WORD)
         self._sockets.add(socket)
         metrics.VIEWER_PAGES.inc()
         watching_over = asyncio.create_task(self._login.watch_over(request, socket)) if self._login else None
@@ -146,12 +147,38 @@ async def _send_one(socket: web.WebSocketResponse, message: Message) -> None:
         metrics.VIEWER_SCENES.labels("sent").inc()
 
 
+@web.middleware
+async def _readable(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses headers that are no text, which no answer could repeat."""
+    try:
+        for _, value in request.raw_headers:
+            value.decode()
+    except UnicodeDecodeError:
+        raise web.HTTPBadRequest(text="expected headers in UTF-8\n") from None
+    return await handler(request)
+
+
 async def _index(_: web.Request) -> web.FileResponse:
     return web.FileResponse(PAGE / "index.html")
 
 
+async def _file(request: web.Request) -> web.FileResponse:
+    path = _FILES.get(request.match_info["name"])
+    if path is None:
+        raise web.HTTPNotFound
+    return web.FileResponse(path)
+
+
 async def _health(_: web.Request) -> web.Response:
     return web.json_response({"status": "SERVING"})
+
+
+def _host(origin: str) -> str | None:
+    """Host and port of an origin; none of what is no URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 async def _protect(_: web.Request, response: web.StreamResponse) -> None:

@@ -8,14 +8,16 @@ import math
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from aiohttp import web
 
 from services.runtime import logs
 from services.runtime.access import Gate
 from services.runtime.authentication import Authentication
-from services.runtime.errors import KeysUnavailable, QuotaExceeded, ScopeMissing, ServiceError
+from services.runtime.errors import KeysUnavailable, QuotaExceeded, RequestIncomplete, ScopeMissing, ServiceError
 from services.runtime.limits import count_breach
+from services.viewer.bodies import read_body
 from services.viewer.settings import ViewerSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -23,8 +25,14 @@ PAGE = Path(__file__).parent / "page"
 SIGNED_OUT = 4401
 """How a socket ends whose token is not accepted, or no more."""
 
+LONGEST_WORD = 64
+"""Bytes of a message that a page may send; it says that it has drawn something, and no more."""
+
 _COOKIE = "perception_token"
 _LONGEST_FORM = 16 * 1024
+_MOST_FIELDS = 8
+_GOODBYE_SECONDS = 2.0
+"""For who is not let in, to answer that its socket is closed."""
 _OPEN = frozenset({"/healthz", "/login", "/page/style.css", "/page/icon.svg"})
 """What the form itself needs, and who looks after the process."""
 
@@ -42,6 +50,7 @@ class Login:
 
     def __init__(self, settings: ViewerSettings) -> None:
         self._gate = Gate(Authentication(settings))
+        self._receive_seconds = settings.receive_seconds
         self._is_secure = settings.tls_as_server is not None
         self._form = (PAGE / "login.html").read_text(encoding="utf-8")
         self._index = (
@@ -82,7 +91,10 @@ class Login:
         """Takes a token."""
         if request.content_length is None or request.content_length > _LONGEST_FORM:
             return self._ask("That is no token.", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        token = str((await request.post()).get("token", "")).strip()
+        try:
+            token = _token(await read_body(request, self._receive_seconds))
+        except RequestIncomplete as error:
+            return self._ask(f"{error} (RECEIVE_SECONDS)", HTTPStatus.REQUEST_TIMEOUT)
         try:
             client = await self._gate.admit(token, "watch")
         except ServiceError as error:
@@ -109,7 +121,7 @@ class Login:
 async def _refuse(request: web.Request, error: ServiceError) -> web.StreamResponse:
     if request.headers.get("Upgrade", "").lower() == "websocket":
         # Scripts are not told the status of an answer that opens no socket, only how one was closed.
-        socket = web.WebSocketResponse()
+        socket = web.WebSocketResponse(timeout=_GOODBYE_SECONDS, compress=False, max_msg_size=LONGEST_WORD)
         await socket.prepare(request)
         await socket.close(code=SIGNED_OUT)
         return socket
@@ -119,6 +131,15 @@ async def _refuse(request: web.Request, error: ServiceError) -> web.StreamRespon
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after_seconds))
     return web.json_response({"error": str(error)}, status=_status(error), headers=headers)
+
+
+def _token(form: bytes) -> str:
+    """The token in what a form sent; empty where there is none."""
+    try:
+        fields = parse_qs(form.decode("ascii"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return ""
+    return fields.get("token", [""])[0].strip()
 
 
 def _status(error: ServiceError) -> HTTPStatus:

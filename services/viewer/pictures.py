@@ -16,6 +16,8 @@ from perception.connections import open_async_channel
 from perception.v1 import geometry_pb2, image_pb2, perception_pb2, perception_pb2_grpc
 
 from services.runtime import metrics, tracing
+from services.runtime.errors import RequestIncomplete
+from services.viewer.bodies import read_body
 from services.viewer.messages import picture_message
 from services.viewer.settings import ViewerSettings
 
@@ -70,12 +72,16 @@ class Pictures:
         if request.content_length is not None and request.content_length > limit:
             return _too_large(request.content_length, limit)
         if self._at_work == self._settings.max_uploads:
-            return _refuse(HTTPStatus.TOO_MANY_REQUESTS, f"{self._at_work} pictures are at work already; try again")
+            metrics.LIMIT_BREACHES.labels("max_uploads").inc()
+            reason = f"{self._at_work} pictures are at work already (MAX_UPLOADS); try again"
+            return _refuse(HTTPStatus.TOO_MANY_REQUESTS, reason)
         self._at_work += 1
         try:
-            return await self._perceive(await request.read(), self._stub)
+            return await self._perceive(await read_body(request, self._settings.receive_seconds), self._stub)
         except web.HTTPRequestEntityTooLarge:  # sent in chunks, so that its size was not told
             return _too_large(limit + 1, limit)
+        except RequestIncomplete as error:
+            return _refuse(HTTPStatus.REQUEST_TIMEOUT, f"{error} (RECEIVE_SECONDS)")
         finally:
             self._at_work -= 1
 
@@ -108,9 +114,9 @@ class Pictures:
 
 
 def _too_large(found: int, limit: int) -> web.Response:
-    return _refuse(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected a picture of at most {limit} bytes, found at least {found}"
-    )
+    metrics.LIMIT_BREACHES.labels("max_image_bytes").inc()
+    reason = f"expected a picture of at most {limit} bytes (MAX_IMAGE_BYTES), found at least {found}"
+    return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
 
 def _refuse(status: HTTPStatus, message: str) -> web.Response:

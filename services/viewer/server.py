@@ -7,12 +7,12 @@ import logging
 import signal
 
 import uvloop
-from aiohttp import web
 from prometheus_client import start_http_server
 
 from services.runtime import logs, tracing
 from services.runtime.tls import WebServerTLS
 from services.viewer.application import Viewer
+from services.viewer.connections import listen
 from services.viewer.settings import ViewerSettings
 
 log = logging.getLogger(__name__)
@@ -30,19 +30,16 @@ async def _serve(settings: ViewerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     viewer = Viewer(settings)
-    runner = web.AppRunner(viewer.application(), access_log=None, shutdown_timeout=settings.drain_seconds)
-    await runner.setup()
     tls = _tls(settings)
-    site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls.context if tls else None)
     try:
-        await site.start()
+        server, runner = await listen(viewer.application(), settings, tls.context if tls else None)
     except OSError as error:
         raise SystemExit(f"PORT: cannot listen on {settings.host}:{settings.port}: {error}") from None
     try:
         metrics_server, _ = start_http_server(settings.metrics_port, settings.host)
     except OSError as error:
         raise SystemExit(f"METRICS_PORT: cannot listen on {settings.host}:{settings.metrics_port}: {error}") from None
-    port = runner.addresses[0][1]
+    port = server.sockets[0].getsockname()[1]
     address = f"{'https' if tls else 'http'}://{settings.host}:{port}"
     log.info("serving", extra={"address": address, "port": port, "metrics_port": metrics_server.server_port})
 
@@ -50,6 +47,7 @@ async def _serve(settings: ViewerSettings) -> None:
 
     await stop.wait()
     log.info("draining", extra={"seconds": settings.drain_seconds})
+    server.close()
     await runner.cleanup()
     if following:
         following.cancel()

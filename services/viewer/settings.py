@@ -24,7 +24,17 @@ class ViewerSettings(CallerSettings, AuthenticationSettings):
     )
     max_image_bytes: int = Field(32 * 2**20, ge=1, description="Largest picture that may be dropped, in bytes.")
     max_uploads: int = Field(4, ge=1, description="Dropped pictures at work at once; more are refused.")
-    max_pages: int = Field(100, ge=1, description="Connections of pages at once; more are refused.")
+    max_pages: int = Field(100, ge=1, description="Sockets of pages at once; more are refused.")
+    max_connections: int = Field(
+        500, ge=1, description="Connections at once, those of pages among them; more are refused."
+    )
+    receive_seconds: float = Field(
+        75.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Time for a request to arrive as a whole; a connection on which none does is closed. Longer than a "
+        "proxy keeps one, which is a minute for most.",
+    )
     perceive_timeout_seconds: float = Field(
         30.0, gt=0, allow_inf_nan=False, description="Time for the gateway to perceive a dropped picture."
     )

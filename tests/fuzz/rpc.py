@@ -82,8 +82,8 @@ RPCS = tuple(
 
 
 @dataclass
-class RpcReport:
-    """What came of the calls. codes: how often each code ended one. found: the call, and what was wrong with it."""
+class AttackReport:
+    """What came of calls. codes: how often each code ended one. found: the call, and what was wrong with it."""
 
     calls: int = 0
     codes: dict[str, int] = field(default_factory=dict)
@@ -108,6 +108,7 @@ class System:
         cv2.imwrite(str(film / "frame.png"), picture())
         camera = {"name": "gate", "source": str(film), "loop": True, "frames_per_second": 5}
         self.agent = AgentProcess(directory, f"127.0.0.1:{self._ports.gateway}", [camera])
+        self.gateway = f"127.0.0.1:{self._ports.gateway}"
         self._stack = ExitStack()
 
     def __enter__(self) -> System:
@@ -152,9 +153,9 @@ class System:
         return found
 
 
-def attack(system: System, calls: Iterator[int], seed: int) -> RpcReport:
+def attack(system: System, calls: Iterator[int], seed: int) -> AttackReport:
     """Calls in turn every RPC, as often as `calls` says; then looks at how the processes are."""
-    report = RpcReport()
+    report = AttackReport()
     random = Random(seed)
     valid = {rpc.path: list(_valid(rpc.method.input_type)) for rpc in RPCS}
     everything = [message for messages in valid.values() for message in messages]

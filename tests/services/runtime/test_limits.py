@@ -6,16 +6,19 @@ import re
 from dataclasses import dataclass
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from services.gateway.settings import GatewaySettings
 from services.runtime import errors
-from services.runtime.settings import ServiceSettings, TaskSettings
+from services.runtime.settings import TaskSettings
+from services.viewer.settings import ViewerSettings
 from tests.support.service import PROJECT
 
-OWNERS: dict[str, tuple[type[ServiceSettings], ...]] = {
+OWNERS: dict[str, tuple[type[BaseSettings], ...]] = {
     "all services": (TaskSettings, GatewaySettings),
     "classification": (TaskSettings,),
     "gateway": (GatewaySettings,),
+    "viewer": (ViewerSettings,),
 }
 
 
@@ -48,6 +51,6 @@ def test_a_row_is_true(row: Row) -> None:
 
 def test_every_limit_is_there() -> None:
     """Those that say so by their names."""
-    names = {name for kind in (TaskSettings, GatewaySettings) for name in kind.model_fields}
+    names = {name for kind in (TaskSettings, GatewaySettings, ViewerSettings) for name in kind.model_fields}
     limits = {name for name in names if name.startswith("max_") or "limit" in name or name.endswith("idle_seconds")}
     assert limits <= {row.setting.lower() for row in rows()}
