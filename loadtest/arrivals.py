@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from heapq import merge
 from itertools import count, takewhile
 
 import numpy as np
 
 from loadtest.plan import Open, Streams
 
+_CAMERAS = 4
+"""Of an open loop whose frames come as from cameras."""
+
 
 def open_loop(load: Open, process: int, processes: int, seed: int, seconds: float) -> Iterator[float]:
     """Seconds from the start at which one process's share of an open loop's frames are due, ascending."""
     if load.arrivals == "fixed":
         times = even(processes / load.rate, process / load.rate)
+    elif load.arrivals == "cameras":
+        mine = range(process, _CAMERAS, processes)
+        times = merge(*(untuned(_CAMERAS / load.rate, seed, number) for number in mine))
     else:
         # Poisson processes side by side make one whose rate is their sum.
         times = poisson(load.rate / processes, seed, process)
@@ -21,9 +28,11 @@ def open_loop(load: Open, process: int, processes: int, seed: int, seconds: floa
 
 
 def camera(load: Streams, number: int, seed: int, seconds: float) -> Iterator[float]:
-    """Seconds from the start at which the frames of one camera are due, ascending; cameras do not tick together."""
+    """Seconds from the start at which the frames of one camera are due, ascending. Fixed: all of them are even."""
     if load.arrivals == "fixed":
         times = even(1 / load.rate, number / (load.rate * load.cameras))
+    elif load.arrivals == "cameras":
+        times = untuned(1 / load.rate, seed, number)
     else:
         times = poisson(load.rate, seed, number)
     return takewhile(lambda due: due < seconds, times)
@@ -32,6 +41,11 @@ def camera(load: Streams, number: int, seed: int, seconds: float) -> Iterator[fl
 def even(interval: float, first: float) -> Iterator[float]:
     """Moments `interval` seconds apart."""
     return (first + interval * n for n in count())
+
+
+def untuned(interval: float, seed: int, camera: int) -> Iterator[float]:
+    """Moments `interval` seconds apart; where they begin is drawn for each camera, and the same for the same seed."""
+    return even(interval, np.random.default_rng((seed, camera)).uniform(0, interval))
 
 
 def poisson(rate: float, seed: int, stream: int) -> Iterator[float]:

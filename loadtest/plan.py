@@ -9,9 +9,9 @@ from perception.caller import NOBODY, Caller
 from perception.requests import Resolution
 from pydantic import BaseModel, ConfigDict, Field
 
-Arrivals = Literal["poisson", "fixed"]
-"""When frames come: at random and independent of each other, as from many cameras that nobody tunes to each other; or
-in even steps."""
+Arrivals = Literal["poisson", "fixed", "cameras"]
+"""When frames come: at random and independent of each other, as from very many cameras; in even steps; or as from a few
+cameras, each in even steps that begin at random, because nobody tunes them to each other."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]

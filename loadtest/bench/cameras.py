@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
@@ -83,15 +84,18 @@ class Cameras:
         for camera in self._cameras:
             await camera.close()
 
-    async def saturate(self, seconds: float, sample: Callable[[], object] = lambda: None) -> list[int]:
+    async def saturate(
+        self, seconds: float, sample: Callable[[], object] = lambda: None, scenes: float = math.inf
+    ) -> list[int]:
         """Every camera sends as fast as it is answered; the scenes that each got. `sample` is called twice a second.
 
-        Raises `StreamFailed` where a stream ends, or a frame is answered with anything but a scene.
+        Ends earlier where so many scenes came to all of them together. Once saturated, cameras send no more. Raises
+        `StreamFailed` where a stream ends, or a frame is answered with anything but a scene.
         """
         before = [camera.answered for camera in self._cameras]
         sending = [asyncio.create_task(camera.keep_sending()) for camera in self._cameras]
-        end = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < end:
+        end, most = asyncio.get_running_loop().time() + seconds, sum(before) + scenes
+        while asyncio.get_running_loop().time() < end and sum(camera.answered for camera in self._cameras) < most:
             await asyncio.wait(sending, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
             for ended in (task for task in sending if task.done()):
                 ended.result()

@@ -50,18 +50,19 @@ def as_markdown(results: Mapping[str, Result], targets: Sequence[Target]) -> str
 def _targets(verdicts: Sequence[Verdict]) -> Iterable[str]:
     yield "## What it has to show\n"
     yield from _table(
-        ("what", "target", "found", "", "why"),
+        ("what", "target", "found", "spread", "", "why"),
         [
             (
                 verdict.target.claim,
                 verdict.target.bound,
                 "-" if verdict.found is None else _number(verdict.found),
+                "-" if verdict.spread is None else " to ".join(map(_number, verdict.spread)),
                 verdict.word,
                 verdict.reason,
             )
             for verdict in verdicts
         ],
-        right=(1, 2),
+        right=(1, 2, 3),
     )
 
 

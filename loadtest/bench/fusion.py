@@ -100,7 +100,7 @@ def _compare(run: Run, scene: MadeScene, torch: Worker | None, folder: Path) -> 
     height, width = scene.size
     count = len(scene.instances)
     case = f"{height} x {width}, {count} instances"
-    samples = run.interleave(f"fusion, {case}", arms, run.pick(7, 3))
+    samples = run.interleave(f"fusion, {case}", arms, run.pick(5, 3))
     return [
         Comparison.of(
             samples,

@@ -20,10 +20,12 @@ from loadtest.bench.worker import WorkerError
 from loadtest.plan import Closed
 from loadtest.result import Result
 from loadtest.sources import Frames
-from services.stack.layout import PROJECT, TASKS
+from services.stack.layout import TASKS
 from services.stack.supervisor import StackError
 
 PROFILES = ("demo", "coco")
+OPENVINO = "demo_openvino"
+"""Its floor is the same models in OpenVINO: the faster the models, the more all else counts."""
 RUNTIMES = ("onnxruntime", "openvino f32", "openvino bf16")
 _IN_FLIGHT = 6
 """Frames at work at once: enough that no process of the path ever waits for the next one."""
@@ -33,13 +35,13 @@ _STAGES = ("decode", "preprocess", "postprocess")
 ABOUT = f"""\
 The **whole path** is the real system (gateway, task services, Triton with a process for each model, fusion, maps as
 PNG) at saturation: {_IN_FLIGHT} callers, each of which sends its next 1080p JPEG when it has the scene of the last one.
-The **floor** is one process in Triton's own environment that runs the same ONNX files with the same session options and
-number of threads, in the same order for each frame (detection and segmentation side by side, then classification), with
-as many frames at work at once, on tensors that lie in memory already: resized, cropped, batched. Nothing is decoded,
-sent, received, filtered, fused or encoded there. The floor that runs **one model after another**, each on all cores, is
-another way to use the machine, and shows which of the two is the higher mark here. CPU time is that of all processes of
-the system; the caller's own, which shares the cores, is in the table and not in the ratio. While the floor runs, the
-system waits, and asks its models every ten seconds whether they live."""
+The **floor** is one process in Triton's own environment that runs the same ONNX files with the same runtime, session
+options and number of threads, in the same order for each frame (detection and segmentation side by side, then
+classification), with as many frames at work at once, on tensors that lie in memory already: resized, cropped, batched.
+Nothing is decoded, sent, received, filtered, fused or encoded there. The floor that runs **one model after another**,
+each on all cores, is another way to use the machine, and shows which of the two is the higher mark here. CPU time is
+that of all processes of the system; the caller's own, which shares the cores, is in the table and not in the ratio.
+While the floor runs, the system waits, and asks its models every ten seconds whether they live."""
 
 
 def measure(run: Run) -> Findings:
@@ -48,8 +50,9 @@ def measure(run: Run) -> Findings:
     tables: list[Table] = []
     plots: list[Plot] = []
     values: dict[str, float] = {}
+    spreads: dict[str, tuple[float, float]] = {}
     notes: list[str] = []
-    for profile in run.pick([*PROFILES, *_openvino_profiles()], list(PROFILES)):
+    for profile in run.pick((*PROFILES, OPENVINO), PROFILES):
         try:
             found = _measure_profile(run, profile)
         except StackError as error:
@@ -59,6 +62,7 @@ def measure(run: Run) -> Findings:
         tables += found.tables
         plots += found.plots
         values |= found.values
+        spreads |= found.spreads
         notes += found.notes
     if not comparisons:
         raise StackError(" ".join(notes))
@@ -74,13 +78,9 @@ def measure(run: Run) -> Findings:
         tables=tuple(tables),
         plots=(ratios, *plots),
         values=values,
+        spreads=spreads,
         notes=tuple(notes),
     )
-
-
-def _openvino_profiles() -> list[str]:
-    names = (f"{profile}_openvino" for profile in PROFILES)
-    return [name for name in names if (PROJECT / "models" / "profiles" / f"{name}.yaml").is_file()]
 
 
 def _measure_profile(run: Run, profile: str) -> Findings:
@@ -111,6 +111,7 @@ def _measure_profile(run: Run, profile: str) -> Findings:
         tables=(_where_it_goes(profile, samples, alone, by_model, calls),),
         plots=(_stacked(profile, samples),),
         values=_values(profile, samples, alone),
+        spreads=_spreads(profile, samples, alone),
         notes=tuple(notes),
     )
 
@@ -243,3 +244,11 @@ def _stacked(profile: str, samples: Samples) -> Plot:
 def _values(profile: str, samples: Samples, alone: Mapping[str, float]) -> dict[str, float]:
     gateway = median(samples[_STACK]["gateway"])
     return {f"{profile}.gateway_ms": gateway, f"{profile}.gateway_beyond_ms": gateway - alone["gateway.fuse"]}
+
+
+def _spreads(profile: str, samples: Samples, alone: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """From where to where the rounds put `_values`."""
+    gateway = samples[_STACK]["gateway"]
+    low, high = min(gateway), max(gateway)
+    fuse = alone["gateway.fuse"]
+    return {f"{profile}.gateway_ms": (low, high), f"{profile}.gateway_beyond_ms": (low - fuse, high - fuse)}

@@ -103,8 +103,9 @@ class Plot(_Record):
 class Findings(_Record):
     """What a part measured.
 
-    about: what the arms are and what they contain, in Markdown. values: further numbers that targets speak of. notes:
-    what could not be measured and why, and what to know when reading the numbers.
+    about: what the arms are and what they contain, in Markdown. values: further numbers that targets speak of. spreads:
+    from where to where rounds put them, where there were several. notes: what could not be measured and why, and what
+    to know when reading the numbers.
     """
 
     about: str
@@ -112,12 +113,18 @@ class Findings(_Record):
     tables: tuple[Table, ...] = ()
     plots: tuple[Plot, ...] = ()
     values: dict[str, float] = {}
+    spreads: dict[str, tuple[float, float]] = {}
     notes: tuple[str, ...] = ()
 
     def value(self, id: str) -> float | None:
         """The ratio or the value of that name; None where there is none."""
         ratios = {comparison.id: comparison.ratio for comparison in self.comparisons}
         return (ratios | self.values).get(id)
+
+    def spread(self, id: str) -> tuple[float, float] | None:
+        """From where to where rounds put the ratio or the value of that name; None where that is not known."""
+        ratios = {comparison.id: (comparison.low, comparison.high) for comparison in self.comparisons}
+        return (ratios | self.spreads).get(id)
 
 
 class Result(_Record):

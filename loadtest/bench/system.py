@@ -50,9 +50,9 @@ class System:
         models = psutil.Process(self.roots["triton"]).children(recursive=True)
         return used | {SERVER: cpu_ms(self.roots["triton"]), MODELS: sum(cpu_ms(each.pid) for each in models)}
 
-    def drive(self, load: Open | Closed | Streams, frames: Frames, seconds: float) -> Result:
+    def drive(self, load: Open | Closed | Streams, frames: Frames, seconds: float, seed: int = 0) -> Result:
         """What the load test finds with a load on this system, after a second of warming up."""
-        plan = Plan(address=self.gateway, load=load, seconds=seconds, warmup_seconds=1, processes=1, seed=0)
+        plan = Plan(address=self.gateway, load=load, seconds=seconds, warmup_seconds=1, processes=1, seed=seed)
         return measure(plan, frames, Watched(list(self.roots.values())))
 
     def private_bytes(self, service: str) -> int:

@@ -41,22 +41,27 @@ class Target(BaseModel):
     def judge(self, results: Mapping[str, Result]) -> Verdict:
         """What the results, by part, say of it."""
         result = results.get(self.part)
-        values = [] if result is None else [result.findings.value(name) for name in self.value]
-        found = [value for value in values if value is not None]
-        if not found or len(found) < len(values):
-            return Verdict(self, None, False)
-        worst = min(found) if self.at_least is not None else max(found)
+        if result is None:
+            return Verdict(self)
+        found = {name: value for name in self.value if (value := result.findings.value(name)) is not None}
+        if len(found) < len(self.value):
+            return Verdict(self)
+        name = min(found, key=found.__getitem__) if self.at_least is not None else max(found, key=found.__getitem__)
+        worst = found[name]
         reached = worst >= self.at_least if self.at_least is not None else worst <= (self.at_most or 0)
-        return Verdict(self, worst, reached)
+        return Verdict(self, worst, result.findings.spread(name), reached)
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a target is reached. found: the figure; None where it was not measured."""
+    """Whether a target is reached. found: the figure; None where it was not measured. spread: from where to where the
+    rounds put it; None where that is not known.
+    """
 
     target: Target
-    found: float | None
-    reached: bool
+    found: float | None = None
+    spread: tuple[float, float] | None = None
+    reached: bool = False
 
     @property
     def word(self) -> str:

@@ -51,6 +51,7 @@ def measure(run: Run) -> Findings:
     comparisons: list[Comparison] = []
     rows: list[tuple[str, ...]] = []
     values: dict[str, float] = {}
+    spreads: dict[str, tuple[float, float]] = {}
     with frames_for(PROFILE) as frames, system(run, PROFILE) as running:
         decoding = _decoding_ms(frames)
         for task, (model, _) in models_of(running.repository).items():
@@ -60,6 +61,8 @@ def measure(run: Run) -> Findings:
             triton = {arm: median(samples[arm]["triton"]) for arm in (_JPEG, _PIXELS, _RAW)}
             beyond = service[_JPEG] - decoding
             values |= {f"{task}.beyond_ms": beyond, f"{task}.service_ms": service[_JPEG]}
+            rounds = samples[_JPEG]["service"]
+            spreads[f"{task}.beyond_ms"] = min(rounds) - decoding, max(rounds) - decoding
             cells = (service[_JPEG], beyond, service[_PIXELS], triton[_PIXELS], triton[_RAW])
             rows.append((task, *(f"{cell:.1f}" for cell in cells)))
     return Findings(
@@ -84,6 +87,7 @@ def measure(run: Run) -> Findings:
             bars("triton", "By raw Triton", comparisons, [f"{c.case}: {c.first}, {c.quantity}" for c in comparisons]),
         ),
         values=values,
+        spreads=spreads,
     )
 
 

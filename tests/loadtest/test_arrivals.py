@@ -31,6 +31,24 @@ def test_processes_that_share_random_arrivals_make_one_poisson_process() -> None
     assert shares[0] != list(arrivals.open_loop(load, 0, 3, 8, 100.0))
 
 
+@given(rate=st.floats(0.5, 50), processes=st.integers(1, 7), seed=st.integers(0, 9))
+def test_frames_as_from_cameras_come_in_the_even_steps_of_four(rate: float, processes: int, seed: int) -> None:
+    load = Open(rate=rate, arrivals="cameras")
+    shares = [list(arrivals.open_loop(load, process, processes, seed, 80 / rate)) for process in range(processes)]
+    together = np.sort(np.concatenate(shares))
+    assert len(together) == 80
+    assert together[4:] - together[:-4] == pytest.approx(4 / rate)
+    # Not tuned: as good as never do all of them stand at equal distances.
+    assert np.diff(together[:5]) != pytest.approx(1 / rate)
+
+
+def test_untuned_cameras_of_streams_begin_at_random() -> None:
+    load = Streams(cameras=3, rate=5, arrivals="cameras")
+    begin = [next(arrivals.camera(load, number, 7, 1.0)) for number in range(3)]
+    assert len(set(begin)) == 3
+    assert max(begin) < 1 / 5
+
+
 def test_cameras_do_not_tick_together() -> None:
     load = Streams(cameras=4, rate=5)
     due = sorted(each for number in range(4) for each in arrivals.camera(load, number, 0, 1.0))

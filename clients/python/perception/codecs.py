@@ -272,7 +272,8 @@ def encode_panoptic_png(ids: NDArray[np.int32], size: tuple[int, int] | None = N
 
     Raises `ValueError` for ids outside 0..65535.
     """
-    if ids.size and (ids.min() < 0 or ids.max() > 65535):
+    # One pass tells whether any of them has a bit that 16 have no place for, as negative ones have.
+    if np.bitwise_or.reduce(ids.ravel()) >> 16:
         raise ValueError(f"segment ids must be 0..65535, got {ids.min()}..{ids.max()}")
     return encode_png(ids.astype(np.uint16), size)
 

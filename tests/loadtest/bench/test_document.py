@@ -92,6 +92,17 @@ def test_a_target_is_judged_by_its_worst_figure(bound: dict[str, object], word: 
     assert (verdict.word, verdict.reason) == (word, reason)
 
 
+def test_a_target_shows_the_spread_of_its_worst_figure() -> None:
+    found = result("fusion", comparisons=(comparison(),), values={"x": 30.0, "y": 40.0}, spreads={"x": (29.0, 31.0)})
+
+    assert target(at_most=30, value=["speed", "x"]).judge({"fusion": found}).spread == (29, 31)
+    assert target(at_least=30, value=["speed", "x"]).judge({"fusion": found}).spread == (
+        comparison().low,
+        comparison().high,
+    )
+    assert target(at_most=30, value=["y"]).judge({"fusion": found}).spread is None
+
+
 @pytest.mark.parametrize("bounds", [{}, {"at_least": 1, "at_most": 2}])
 def test_a_target_has_one_bound(bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="expected one of"):
@@ -106,8 +117,8 @@ def test_the_document_holds_every_number_of_every_part() -> None:
 
     text = as_markdown(results, [target(at_least=50)])
 
-    assert "| It is fast | ≥ 50 | 20 | short | Too slow. |" in text
     spread = f"{comparison().low:.3g} to {comparison().high:.3g}"
+    assert f"| It is fast | ≥ 50 | 20 | {spread} | short | Too slow. |" in text
     assert f"| large | CPU time | theirs | ours | 40 ms | 2 ms | **20** | {spread} | 3 |" in text
     assert "| big | 17 |" in text
     assert "- It was loud." in text

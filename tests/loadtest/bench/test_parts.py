@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from rich.console import Console
 
 from loadtest.bench import codecs, fusion
@@ -63,8 +64,15 @@ def test_the_loop_in_pytorch_gives_the_same_map(tmp_path: Path) -> None:
     if not (fusion._TORCH_ENVIRONMENT / "bin" / "python").exists():
         pytest.skip("no PyTorch here")
     scene = make_scene(64, 96, 10)
+    boxed: dict[str, ArrayLike] = {"cells": np.stack(scene.instances.masks), "boxes": scene.instances.boxes}
     with Worker(fusion._TORCH_ENVIRONMENT, "kirillov_torch", tmp_path / "log") as torch:
-        measured = fusion._torch_arm(scene, torch, tmp_path)()  # raises where the maps differ
+        # Each raises where the maps differ.
+        alone = fusion._torch_arm(scene, torch, tmp_path, {"masks": scene.paste()}, of_equal=1)()
+        pasting = fusion._torch_arm(scene, torch, tmp_path, boxed, of_equal=0.99)()
+        (tmp_path / "flipped").mkdir()
+        with pytest.raises(AssertionError, match="gives the map of fuse\\(\\) in"):
+            fusion._torch_arm(scene, torch, tmp_path / "flipped", {"masks": scene.paste()[:, ::-1]}, of_equal=0.99)
 
-    assert measured["cpu"] > 0
+    assert alone["cpu"] > 0
+    assert pasting["cpu"] > 0
     assert (WORKERS / "kirillov_torch.py").is_file()
