@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import grpc.aio
 from perception.scene import task_name
 from perception.v1 import task_pb2
+from prometheus_client import Histogram
 
 from services.runtime import metrics, tracing
 from services.runtime.errors import DeadlineExceeded
@@ -58,10 +60,16 @@ class StageClock:
         return self._timings
 
     def _add(self, stage: task_pb2.Stage, seconds: float) -> None:
-        metrics.STAGE_DURATION.labels(self._label, stage_name(stage)).observe(seconds)
+        _duration(self._label, stage).observe(seconds)
         self._timings.append(task_pb2.StageTiming(task=self._task, stage=stage, microseconds=round(seconds * 1e6)))
 
 
+@cache
+def _duration(task: str, stage: task_pb2.Stage) -> Histogram:
+    return metrics.STAGE_DURATION.labels(task, stage_name(stage))
+
+
+@cache
 def stage_name(stage: task_pb2.Stage) -> str:
     """The stage's name in lower snake case, such as "preprocess"."""
     return task_pb2.Stage.Name(stage).removeprefix("STAGE_").lower()

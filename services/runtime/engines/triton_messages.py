@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,7 @@ def outputs_of(name: str, response: Any) -> dict[str, NDArray[np.generic]]:
     for tensor, contents in zip(response.outputs, response.raw_output_contents, strict=True):
         dtype = np.dtype(triton_to_np_dtype(tensor.datatype))
         shape = tuple(tensor.shape)
-        if dtype.hasobject or len(contents) != dtype.itemsize * int(np.prod(shape)):
+        if dtype.hasobject or len(contents) != dtype.itemsize * math.prod(shape):
             raise ContractViolation(
                 name, f"output {tensor.name!r}: expected {tensor.datatype} {list(shape)}, found {len(contents)} bytes"
             )
