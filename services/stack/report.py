@@ -34,6 +34,7 @@ def to_record(name: str, scene: Scene) -> Record:
             }
             for segment in scene.panoptic.segments
         ],
+        "left_out": scene.panoptic.left_out,
         "task_status": {
             task: {"state": status.state, "code": status.code, "reason": status.reason}
             for task, status in scene.task_status.items()

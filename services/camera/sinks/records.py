@@ -44,6 +44,7 @@ def _scene(scene: perception_pb2.PerceiveResponse) -> dict[str, Any]:
         "request_id": scene.request_id,
         "image_size": {"height": scene.image_size.height, "width": scene.image_size.width},
         "segments": [_segment(segment) for segment in scene.panoptic.segments],
+        "left_out": scene.panoptic.left_out,
         "task_status": {
             task_name(status.task): {
                 "state": task_pb2.TaskState.Name(status.state).removeprefix("TASK_STATE_"),

@@ -41,6 +41,7 @@ def sent(sequence: int, seconds: float = 0.0, height: int = HEIGHT, width: int =
 def scene(sequence: int, track: int = 7, epoch: int = 1) -> Answer:
     """The answer to that frame: a tracked car on a road."""
     answer = Answer(sequence=sequence, scene=response(), epoch=epoch, age_microseconds=40_000)
+    answer.scene.panoptic.left_out = 3
     answer.scene.panoptic.segments[0].track.CopyFrom(
         perception_pb2.Track(id=track, frames=3, age_microseconds=80_000, velocity_x=1.5, velocity_y=-2)
     )
@@ -62,6 +63,7 @@ def test_jsonl_has_a_line_for_every_answer(tmp_path: Path) -> None:
     assert (first["camera"], first["sequence"], first["result"], first["clock"]) == ("gate", 1, "scene", "sender")
     assert (first["age_seconds"], first["epoch"]) == (0.04, 1)
     car, road = first["segments"]
+    assert first["left_out"] == 3
     assert (car["category"], car["box"], car["attributes"]) == ("car", [2.0, 1.0, 5.0, 3.0], {"colour": "red"})
     assert car["track"] == {"id": 7, "frames": 3, "age_seconds": 0.08, "velocity": [1.5, -2.0]}
     assert "track" not in road
