@@ -25,14 +25,14 @@ from perception.v1 import (
 from services.gateway import answer
 from services.gateway.attributes import labels_needed, regions_to_classify, with_attributes
 from services.gateway.canvas import FusionOptions
+from services.gateway.pictures import Picture, Pictures
 from services.gateway.settings import GatewaySettings
-from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, picture_field, skipped
+from services.gateway.tasks import TASKS, Outcome, TaskClient, had_no_time, late, skipped
 from services.gateway.taxonomy import Taxonomy
 from services.gateway.unexplained import fuse_all
-from services.runtime import images, logs, metrics, tracing
+from services.runtime import logs, metrics, tracing
 from services.runtime.engines import Priority
 from services.runtime.errors import DeadlineExceeded, InvalidInput, NoTaskAnswered, Overloaded, ServiceError
-from services.runtime.images import ImageLimits
 from services.runtime.task_service import check_enumeration, score_threshold
 from services.runtime.timing import Deadline, StageClock
 
@@ -45,9 +45,9 @@ _LONGEST_SIDE_WITHOUT_CLASS_MAP = 1024
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame to perceive. picture: as `picture_field` gives it. skipped: the tasks that are not run, and why."""
+    """A frame to perceive. skipped: the tasks that are not run, and why."""
 
-    picture: bytes
+    picture: Picture
     deadline: Deadline
     priority: Priority
     skipped: Mapping[task_pb2.Task, str]
@@ -62,8 +62,8 @@ class Perceiver:
         self._settings = settings
         self._taxonomy = taxonomy
         self._tasks = tasks
-        self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
         self._executor = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
+        self._pictures = Pictures(settings, self._executor)
 
     @property
     def tasks(self) -> Set[task_pb2.Task]:
@@ -88,14 +88,14 @@ class Perceiver:
         threshold = score_threshold(request, self._settings.score_threshold)
         for name in ("panoptic_format", "resolution", "mask_format"):
             check_enumeration(request, name)
-        image_size = await self._in_thread(lambda: images.check(request.image, self._limits))
-        frame = _Frame(picture_field(request.image), deadline, priority, skipped_tasks)
-
-        outcomes = await self._fan_out(frame, threshold)
-        _require_an_answer(outcomes)
-        with clock.stage(task_pb2.STAGE_FUSE):
-            panoptic, class_map = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
-        panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(frame, panoptic)
+        async with self._pictures.taken(request.image, clock) as picture:
+            image_size = picture.size
+            frame = _Frame(picture, deadline, priority, skipped_tasks)
+            outcomes = await self._fan_out(frame, threshold)
+            _require_an_answer(outcomes)
+            with clock.stage(task_pb2.STAGE_FUSE):
+                panoptic, class_map = await self._in_thread(lambda: self._fuse(outcomes, image_size, threshold))
+            panoptic, outcomes[task_pb2.TASK_CLASSIFICATION] = await self._classify(frame, panoptic)
         with clock.stage(task_pb2.STAGE_ENCODE):
             response = await self._in_thread(lambda: self._answer(request, image_size, panoptic, class_map, outcomes))
         response.request_id = logs.request_id.get()
@@ -217,7 +217,8 @@ class Perceiver:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function)
 
     def close(self) -> None:
-        """Gives back the threads."""
+        """Gives back the threads and the shared memory."""
+        self._pictures.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 

@@ -31,6 +31,13 @@ class GatewaySettings(ServiceSettings, AuthenticationSettings):
     classification_deadline_share: float = Field(
         0.5, gt=0, lt=1, description="Part of the time that is then left for classification to answer."
     )
+    max_shared_pictures: int = Field(
+        16,
+        ge=1,
+        le=1000,
+        description="Pictures in SHARED_PICTURES_DIRECTORY at once, of at most 4096 x 2304 pixels, 27 MiB; the others "
+        "are sent to each task.",
+    )
     max_segments: int = Field(
         1000, ge=1, le=65535, description="Segments of a scene; of more the best things are kept, then stuff."
     )

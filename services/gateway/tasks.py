@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,6 @@ from perception.tls import TLS
 from perception.v1 import (
     classification_pb2,
     detection_pb2,
-    image_pb2,
     instance_segmentation_pb2,
     model_pb2,
     model_pb2_grpc,
@@ -29,14 +29,20 @@ from perception.v1 import (
 )
 
 from services.gateway.breaker import Breaker, Verdict
+from services.gateway.pictures import Picture
 from services.gateway.settings import GatewaySettings
 from services.runtime import logs, metrics, tracing
 from services.runtime.engines import Priority
-from services.runtime.errors import InvalidInput, LimitExceeded
+from services.runtime.errors import InvalidInput, LimitExceeded, PictureNotShared
 from services.runtime.interceptors import REQUEST_ID_KEY
 from services.runtime.task_service import PRIORITY_KEY
 
 Response = TypeVar("Response")
+
+_SHARING_PAUSE_SECONDS = 60.0
+"""A task that did not see shared memory is tried again after it."""
+
+log = logging.getLogger(__name__)
 
 TASKS: tuple[task_pb2.Task, ...] = (
     task_pb2.TASK_DETECTION,
@@ -92,14 +98,6 @@ def had_no_time(status: task_pb2.TaskStatus) -> bool:
     return late or status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.name
 
 
-def picture_field(image: image_pb2.Image) -> bytes:
-    """A picture as the field `image`, which has one number in every task's request.
-
-    Serialized messages may be concatenated, so the picture's bytes are serialized once for all tasks.
-    """
-    return detection_pb2.DetectRequest(image=image).SerializeToString()
-
-
 class TaskClient:
     """One task service, over one channel that finds it again by itself."""
 
@@ -116,13 +114,14 @@ class TaskClient:
         self._health: health_pb2_grpc.HealthStub = health_pb2_grpc.HealthStub(self._channel)
         self._last_model: model_pb2.ModelDescription | None = None
         self._breaker = Breaker(task_name(task))
+        self._sends_until = 0.0
 
     async def call(
-        self, picture: bytes, request: Message, timeout_seconds: float, priority: Priority = Priority.NORMAL
+        self, picture: Picture, request: Message, timeout_seconds: float, priority: Priority = Priority.NORMAL
     ) -> Outcome[Any]:
         """Asks the task; a task that is late or fails is an outcome, not an error.
 
-        picture: as `picture_field` gives it. request: everything else.
+        request: everything but the picture.
 
         Raises `InvalidInput` and `LimitExceeded` where the task says that the caller's picture is at fault.
         """
@@ -132,7 +131,7 @@ class TaskClient:
             "perception.budget_seconds": timeout_seconds,
         }
         with tracing.tracer.call(self._name, about) as span:
-            outcome = await self._outcome(picture + request.SerializeToString(), timeout_seconds, priority)
+            outcome = await self._outcome(picture, request.SerializeToString(), timeout_seconds, priority)
             status = outcome.status
             span.set("perception.task_state", _state(status))
             if outcome.answer is None:
@@ -140,12 +139,14 @@ class TaskClient:
         _count(status)
         return outcome
 
-    async def _outcome(self, request: bytes, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
+    async def _outcome(
+        self, picture: Picture, request: bytes, timeout_seconds: float, priority: Priority
+    ) -> Outcome[Any]:
         if not self._breaker.admits():
             return Outcome(self._failed(grpc.StatusCode.UNAVAILABLE, self._breaker.reason))
         verdict, reason = Verdict.UNKNOWN, ""
         try:
-            outcome = await self._ask(request, timeout_seconds, priority)
+            outcome = await self._ask_sparingly(picture, request, timeout_seconds, priority)
             verdict = Verdict.WORKS
         except grpc.aio.AioRpcError as error:
             verdict, reason = Verdict.of(error.code(), timeout_seconds), error.details() or error.code().name
@@ -154,6 +155,22 @@ class TaskClient:
         finally:
             self._breaker.ended(verdict, reason)
         return outcome
+
+    async def _ask_sparingly(
+        self, picture: Picture, request: bytes, timeout_seconds: float, priority: Priority
+    ) -> Outcome[Any]:
+        """Asks with the picture in shared memory, and with all of its bytes where the task does not see that memory."""
+        started = time.monotonic()
+        if picture.memory and started >= self._sends_until:
+            try:
+                return await self._ask(picture.as_shared + request, timeout_seconds, priority)
+            except grpc.aio.AioRpcError as error:
+                if _error_info(error).reason != PictureNotShared.reason:
+                    raise
+                log.warning("%s is sent whole pictures: %s", task_name(self.task), error.details())
+                self._sends_until = time.monotonic() + _SHARING_PAUSE_SECONDS
+                timeout_seconds -= time.monotonic() - started
+        return await self._ask(picture.as_sent + request, timeout_seconds, priority)
 
     async def _ask(self, request: bytes, timeout_seconds: float, priority: Priority) -> Outcome[Any]:
         metadata = (
@@ -237,18 +254,25 @@ def _state(status: task_pb2.TaskStatus) -> str:
 
 def _raise_fault_of_caller(error: grpc.aio.AioRpcError) -> None:
     """A picture that a task cannot take is the caller's error, and every other task would say the same."""
+    info = _error_info(error)
+    fault = info.metadata.get("field", "")
+    description = (error.details() or "").removeprefix(f"{fault}: ")
+    if info.reason == InvalidInput.reason:
+        raise InvalidInput(fault, description)
+    if info.reason == LimitExceeded.reason:
+        limit = int(info.metadata["limit"])
+        description = description.removesuffix(f", the limit is {limit}")
+        raise LimitExceeded(fault, description, limit, info.metadata["setting"])
+
+
+def _error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """What a program can read of an error; empty where there is nothing."""
+    info = error_details_pb2.ErrorInfo()
     try:
         status = rpc_status.from_call(error)
     except ValueError:
-        return
-    info = error_details_pb2.ErrorInfo()
+        return info
     for detail in status.details if status else ():
         if detail.Unpack(info):
-            fault = info.metadata.get("field", "")
-            description = (error.details() or "").removeprefix(f"{fault}: ")
-            if info.reason == InvalidInput.reason:
-                raise InvalidInput(fault, description)
-            if info.reason == LimitExceeded.reason:
-                limit = int(info.metadata["limit"])
-                description = description.removesuffix(f", the limit is {limit}")
-                raise LimitExceeded(fault, description, limit, info.metadata["setting"])
+            break
+    return info

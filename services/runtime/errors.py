@@ -10,6 +10,7 @@ ServiceError
 ├── KeysUnavailable         who issues tokens cannot be asked for its keys
 ├── LimitExceeded           the caller sent more than a documented limit allows; names the field and the limit
 ├── Overloaded              no room for the request now; says when to try again
+├── PictureNotShared        the picture lies in memory that this process does not see
 ├── RequestIncomplete       a request was begun and did not arrive as a whole
 ├── StreamIdle              a camera's stream brought no frame for too long
 ├── Stopping                this process, or a camera's stream, is coming to its end; another one takes over
@@ -32,6 +33,7 @@ ServiceError
 | KeysUnavailable   | UNAVAILABLE         | yes       |
 | LimitExceeded     | RESOURCE_EXHAUSTED  | no        |
 | Overloaded        | RESOURCE_EXHAUSTED  | yes       |
+| PictureNotShared  | FAILED_PRECONDITION | no        |
 | RequestIncomplete | DEADLINE_EXCEEDED   | no        |
 | StreamIdle        | DEADLINE_EXCEEDED   | no        |
 | Stopping          | UNAVAILABLE         | yes       |
@@ -191,6 +193,17 @@ class Overloaded(ServiceError):
         super().__init__(description)
         self.retry_after_seconds = retry_after_seconds
         self.setting = setting
+
+
+class PictureNotShared(ServiceError):
+    """The picture lies in memory that this process does not see; its caller may send it in the message."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+    reason = "PICTURE_NOT_SHARED"
+    setting = "shared_pictures_directory"
+
+    def __init__(self, description: str) -> None:
+        super().__init__(f"image.shared: {description}")
 
 
 class RequestIncomplete(ServiceError):

@@ -26,10 +26,12 @@ Picture = NDArray[np.uint8]
 _CHANNELS = {image_pb2.PIXEL_FORMAT_RGB8: 3, image_pb2.PIXEL_FORMAT_BGR8: 3, image_pb2.PIXEL_FORMAT_GRAY8: 1}
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _ACCEPTED = "expected a JPEG, PNG or WebP file"
+_EXPECTED_SOURCE = "is empty: expected `encoded` or `raw`"
 
 # How a stored picture becomes the displayed one, by EXIF orientation: transpose first, then flip (OpenCV's codes).
+_UPRIGHT = 1
 _ORIENTATIONS: dict[int, tuple[bool, int | None]] = {
-    1: (False, None),
+    _UPRIGHT: (False, None),
     2: (False, 1),
     3: (False, -1),
     4: (False, 0),
@@ -57,18 +59,25 @@ class ImageLimits:
     max_pixels: int
 
 
-def decode(image: image_pb2.Image, limits: ImageLimits) -> Picture:
+def decode(image: image_pb2.Image, limits: ImageLimits, out: Picture | None = None) -> Picture:
     """The picture of a message, RGB uint8 [H, W, 3], EXIF orientation applied.
 
-    Raises `InvalidInput` naming the field that is wrong, and `LimitExceeded` for a picture that is too large.
+    out: where to put it, in the size that `check` said; otherwise it gets memory of its own. Raises `InvalidInput`
+    naming the field that is wrong, and `LimitExceeded` for a picture that is too large.
     """
     match image.WhichOneof("source"):
         case "encoded":
-            return _decode_encoded(image.encoded, limits)
+            picture = _decode_encoded(image.encoded, limits, out)
         case "raw":
-            return _decode_raw(image.raw, limits)
+            picture = _decode_raw(image.raw, limits)
+        case "shared":
+            raise InvalidInput("image.shared", "is for a gateway to tell its task services")
         case _:
-            raise InvalidInput("image", "is empty: expected `encoded` or `raw`")
+            raise InvalidInput("image", _EXPECTED_SOURCE)
+    if out is None or picture is out:
+        return picture
+    np.copyto(out, picture)
+    return out
 
 
 def check(image: image_pb2.Image, limits: ImageLimits) -> tuple[int, int]:
@@ -81,8 +90,10 @@ def check(image: image_pb2.Image, limits: ImageLimits) -> tuple[int, int]:
         case "raw":
             _check_raw(image.raw, limits)
             return image.raw.height, image.raw.width
+        case "shared":
+            raise InvalidInput("image.shared", "is for a gateway to tell its task services")
         case _:
-            raise InvalidInput("image", "is empty: expected `encoded` or `raw`")
+            raise InvalidInput("image", _EXPECTED_SOURCE)
 
 
 @dataclass(frozen=True)
@@ -93,11 +104,12 @@ class _Header:
     orientation: int
 
 
-def _decode_encoded(data: bytes, limits: ImageLimits) -> Picture:
+def _decode_encoded(data: bytes, limits: ImageLimits, out: Picture | None) -> Picture:
     header = _read_header(data, limits)
     if header.format == "PNG":
         data = data[: png_length(data)]
-    picture = _decode_jpeg(data) if header.format == "JPEG" else _decode_with_opencv(data, header.format)
+    stored = out if header.orientation == _UPRIGHT else None
+    picture = _decode_jpeg(data, stored) if header.format == "JPEG" else _decode_with_opencv(data, header.format)
     if picture.shape != (header.height, header.width, 3):
         raise InvalidInput("image.encoded", f"{header.format} whose pixels do not match its header")
     transpose, flip = _ORIENTATIONS[header.orientation]
@@ -147,10 +159,10 @@ def _orientation(image: Image.Image) -> int:
     exif = Image.Exif()
     try:
         exif.load(image.info.get("exif", b""))
-        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        orientation = exif.get(ExifTags.Base.Orientation, _UPRIGHT)
     except Exception:  # broken EXIF says nothing about the picture's pixels, so it counts as none
-        return 1
-    return orientation if orientation in _ORIENTATIONS else 1
+        return _UPRIGHT
+    return orientation if orientation in _ORIENTATIONS else _UPRIGHT
 
 
 def _has_too_many_scans(data: bytes) -> bool:
@@ -165,11 +177,14 @@ def _has_too_many_scans(data: bytes) -> bool:
     return scans > _MOST_SCANS
 
 
-def _decode_jpeg(data: bytes) -> Picture:
+def _decode_jpeg(data: bytes, out: Picture | None) -> Picture:
     try:
-        _, _, color_space, _ = simplejpeg.decode_jpeg_header(data)
+        height, width, color_space, _ = simplejpeg.decode_jpeg_header(data)
         if color_space in ("CMYK", "YCCK"):  # which simplejpeg does not convert to RGB
             return _decode_with_opencv(data, "JPEG")
+        if out is not None and out.shape == (height, width, 3):
+            simplejpeg.decode_jpeg(data, colorspace="RGB", buffer=out)
+            return out
         return np.asarray(simplejpeg.decode_jpeg(data, colorspace="RGB"), np.uint8)
     except ValueError as error:
         raise InvalidInput("image.encoded", f"broken JPEG: {error}") from None

@@ -125,6 +125,11 @@ class ServiceSettings(TLSSettings):
         8192, ge=1024, description="Largest metadata of a request, as HTTP/2 counts headers."
     )
     max_concurrent_requests: int = Field(64, ge=1, description="Requests at work at once; more are refused.")
+    shared_pictures_directory: File = Field(
+        None,
+        description="Folder in memory, such as one in /dev/shm, through which a gateway shares each decoded picture "
+        "with the task services of its own machine and user; none: every task service decodes the bytes it is sent.",
+    )
     receive_seconds: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="Time for a request to arrive as a whole, once it was begun."
     )

@@ -20,6 +20,7 @@ from services.runtime.images import ImageLimits, Picture
 from services.runtime.resize import Fit, fit
 from services.runtime.server import Served, Service, run
 from services.runtime.settings import TaskSettings, read_settings
+from services.runtime.shared_pictures import SharedPictureReader
 from services.runtime.timing import Deadline, StageClock, stage_name
 
 Result = TypeVar("Result")
@@ -68,6 +69,7 @@ class TaskRuntime:
         self._task = task
         self._engine: Engine = create_engine(settings, settings.model_name or task_name(task))
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels)
+        self._shared = SharedPictureReader(settings.shared_pictures_directory)
         self._executor = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
 
     def call(self, context: grpc.aio.ServicerContext[Any, Any]) -> Call:
@@ -77,6 +79,8 @@ class TaskRuntime:
 
     async def decode(self, image: image_pb2.Image, call: Call) -> Picture:
         """The request's picture, RGB uint8 [H, W, 3]."""
+        if image.HasField("shared"):
+            return self._shared.read(image.shared)
         return await call.work(task_pb2.STAGE_DECODE, lambda: images.decode(image, self._limits))
 
     async def run(self, image: image_pb2.Image, call: Call) -> Run:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from services.stack.triton import DEFAULT_ENVIRONMENT, TritonPorts, remove_shared_memory, triton_command
+from services.stack.triton import DEFAULT_ENVIRONMENT, SHARED_MEMORY, TritonPorts, remove_shared_memory, triton_command
 
 PROJECT = Path(__file__).resolve().parents[2]
 TASKS = ("detection", "instance_segmentation", "semantic_segmentation", "classification")
@@ -154,13 +155,25 @@ def _task(task: str, repository: Path, engine: EngineKind, ports: Ports) -> Proc
             "RELOAD_DEAD_MODEL": "true",
             "MODEL_REPOSITORY": str(repository.resolve()),
             "MODEL_NAME": task,
+            **_sharing(ports),
         },
     )
 
 
 def _gateway(tasks: Sequence[str], taxonomy: str, ports: Ports) -> ProcessSpec:
     addresses = {f"{task.upper()}_URL": f"127.0.0.1:{ports.task(task)}" for task in tasks}
-    return _service("gateway", ports.gateway, ports.metrics("gateway"), {"TAXONOMY": taxonomy, **addresses})
+    settings = {"TAXONOMY": taxonomy, **addresses, **_sharing(ports)}
+    gateway = _service("gateway", ports.gateway, ports.metrics("gateway"), settings)
+    return replace(gateway, clear=lambda: shutil.rmtree(_shared_pictures(ports), ignore_errors=True))
+
+
+def _sharing(ports: Ports) -> dict[str, str]:
+    """How the gateway shares decoded pictures with the task services, where the kernel has a place for that."""
+    return {"SHARED_PICTURES_DIRECTORY": str(_shared_pictures(ports))} if SHARED_MEMORY.is_dir() else {}
+
+
+def _shared_pictures(ports: Ports) -> Path:
+    return SHARED_MEMORY / f"perception-{os.getuid()}-{ports.base}"
 
 
 def _service(name: str, port: int, metrics_port: int, settings: Mapping[str, str]) -> ProcessSpec:

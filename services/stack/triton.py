@@ -18,7 +18,7 @@ from pathlib import Path
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _BACKENDS = _PROJECT / "models" / "backends"
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the place is the kernel's, not a temporary folder of ours
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the place is the kernel's, not a temporary folder of ours
 
 DEFAULT_ENVIRONMENT = _PROJECT / ".venv-triton"
 
@@ -165,7 +165,7 @@ def remove_shared_memory(prefix: str) -> int:
     A server leaves none, even when it is killed, except those of model processes that were killed themselves. Call
     this only when the server with that prefix has ended: its model processes follow it within three seconds.
     """
-    leftovers = list(_SHARED_MEMORY.glob(f"{prefix}*"))
+    leftovers = list(SHARED_MEMORY.glob(f"{prefix}*"))
     for region in leftovers:
         region.unlink(missing_ok=True)
     return len(leftovers)
