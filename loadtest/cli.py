@@ -25,8 +25,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Rate = Annotated[float, typer.Option(min=0.001, max=1e6, help="Frames a second.")]
 Arrivals = Annotated[Literal["poisson", "fixed"], typer.Option(help="When frames come: at random, or evenly.")]
@@ -172,6 +172,7 @@ def knee(
 
     load = Streams(cameras=1, rate=camera_rate, arrivals=arrivals) if camera_rate else Open(rate=1, arrivals=arrivals)
     objective = Objective(percent=percent, seconds=within, missed_share=missed)
+    output = _output(common, "knee")
     console.print(f"objective: {objective}")
     with _measuring(common) as measure:
         found = find_knee(
@@ -183,7 +184,7 @@ def knee(
             show=lambda step: console.print(step_line(step), soft_wrap=True),
         )
     console.print(knee_line(found), soft_wrap=True)
-    _write(found.model_dump_json(indent=1), common.output or _FOLDER / "knee.json")
+    _write(found.model_dump_json(indent=1), output)
 
 
 @app.command()
@@ -205,10 +206,18 @@ _FOLDER = Path("out/loadtest")
 def _measure_one(common: Common, load: Load) -> None:
     from loadtest.tables import summary
 
+    output = _output(common, load.kind)
     with _measuring(common) as measure:
         result = measure(common.plan(load))
     console.print(summary(result))
-    _write(result.model_dump_json(indent=1), common.output or _FOLDER / f"{load.kind}.json")
+    _write(result.model_dump_json(indent=1), output)
+
+
+def _output(common: Common, name: str) -> Path:
+    """Where the result goes: a folder that cannot be written to is known before the measurement."""
+    path = common.output or _FOLDER / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @contextmanager
@@ -234,7 +243,6 @@ def _measuring(common: Common) -> Iterator[Measure]:
 def _write(result: str, path: Path) -> None:
     from loadtest.report import read, write_report
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(result)
     with console.status("drawing the report"):
         write_report([read(path)], path.with_suffix(".html"))

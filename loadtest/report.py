@@ -46,8 +46,10 @@ def read(path: Path) -> Run:
     """What an earlier run wrote, by the file's name. Raises `ReportError` for anything else."""
     try:
         run: Result | Knee = TypeAdapter(Result | Knee).validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise ReportError(f"{path}: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError:
+        raise ReportError(f"{path}: expected what perception loadtest writes, found something else") from None
     return path.stem, run
 
 

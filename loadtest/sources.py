@@ -109,7 +109,8 @@ def _scenes(source: str) -> list[Path]:
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
             command = [sys.executable, "-m", "models.datasets.cli", "scenes", folder, f"--world={parts.path}"]
             command += [f"--{name}={value}" for name, value in options.items()]
-            made = subprocess.run(command, cwd=_PROJECT, check=False, capture_output=True, text=True)
+            plain = os.environ | {"TYPER_USE_RICH": "0"}  # its mistakes are quoted, without a frame around them
+            made = subprocess.run(command, cwd=_PROJECT, env=plain, check=False, capture_output=True, text=True)
             if made.returncode:
                 last = " ".join(made.stderr.splitlines()[-_LAST_LINES:])
                 raise SourceError(f"{source}: the scenes cannot be made: {last}")

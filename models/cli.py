@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 REPOSITORY = Path(__file__).parent / "repository"
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 EntryName = Annotated[str, typer.Argument(help="An entry of the catalogue; `list` shows them.")]
 MayDownload = Annotated[bool, typer.Option("--download", help="Fetch weights that no folder has from upstream.")]
@@ -167,7 +167,7 @@ def _input(entry: Entry) -> str:
 
 @contextmanager
 def _readable_errors() -> Iterator[None]:
-    """Show what went wrong with the user's input as a sentence; everything else keeps its trace."""
+    """Show what went wrong with the user's input and files as a sentence; everything else keeps its trace."""
     try:
         from onnx.checker import ValidationError
     except ModuleNotFoundError as error:
@@ -178,7 +178,7 @@ def _readable_errors() -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, MissingPackageError, DownloadError, WeightsError, ValidationError) as error:
+    except (ValueError, MissingPackageError, DownloadError, WeightsError, ValidationError, OSError) as error:
         raise _exit(str(error)) from error
 
 

@@ -16,7 +16,7 @@ from rich.markup import escape
 from services.runtime.tokens import digest, new_token, parse_tokens
 
 app = typer.Typer(help="API tokens for those who call the gateway.", no_args_is_help=True)
-errors = Console(stderr=True)
+errors = Console(stderr=True, emoji=False)
 
 
 @app.callback()

@@ -17,7 +17,7 @@ from models.datasets.sample import DatasetError
 from models.evaluation.plan import Plan, Whole, load_plan
 from models.evaluation.result import EvaluationError
 
-console = Console()
+console = Console(emoji=False)
 
 
 def evaluate(
@@ -61,7 +61,7 @@ def evaluate(
             console=console,
         ) as progress:
             evaluations = run_plan(plan, addresses, folder, _Bars(progress), caller=caller)
-    except (CatalogError, DatasetError, _UsageError) as error:
+    except (CatalogError, DatasetError, _UsageError, OSError) as error:
         console.print(f"[red]{escape(str(error))}", soft_wrap=True)
         raise typer.Exit(2) from None
     except EvaluationError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from models.catalog.schema import Task
@@ -70,11 +71,15 @@ def check_contract(model: onnx.ModelProto | str | Path, task: Task) -> None:
     """Check that a graph is valid ONNX and takes and gives what the contract says for its task.
 
     Raises:
-        ContractError: names, data types, ranks or sizes differ; the message says everything expected and found.
+        ContractError: names, data types, ranks or sizes differ, and the message says everything expected and found; or
+            the file is none of a graph.
         onnx.checker.ValidationError: the graph is no valid ONNX.
     """
     if not isinstance(model, onnx.ModelProto):
-        model = onnx.load(model)
+        try:
+            model = onnx.load(model)
+        except DecodeError:
+            raise ContractError(f"{model}: expected an ONNX file, found something else") from None
     onnx.checker.check_model(model, full_check=True)
     inputs, outputs = graph_tensors(model)
     batched = int(len(inputs) == 1 and len(inputs[0].dims) == 4)

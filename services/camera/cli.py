@@ -27,8 +27,8 @@ from services.runtime.server import run as serve
 from services.runtime.settings import ServiceSettings, make_settings
 
 app = typer.Typer(help="Cameras: live streams into the system.", no_args_is_help=True, pretty_exceptions_enable=False)
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Config = Annotated[Path, typer.Argument(help="The agent's file; docs/cameras.md describes every key.")]
 

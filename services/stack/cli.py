@@ -28,7 +28,7 @@ from services.stack.run import perceive_sources, print_result
 from services.stack.session import Engine, StackOptions, measure, quality, running, samples
 from services.stack.supervisor import StackError
 
-console = Console()
+console = Console(emoji=False)
 
 Profile = Annotated[str, typer.Option(help="Which models and categories: a file of models/profiles.")]
 PortBase = Annotated[int, typer.Option(min=1024, max=65000, help="Port of the gateway; the rest takes those after it.")]
@@ -259,7 +259,7 @@ def _reporting_errors() -> Iterator[None]:
     """Ends the program with a readable message for what can go wrong, and quietly on Ctrl-C."""
     try:
         yield
-    except (StackError, SourceError) as error:
+    except (StackError, SourceError, OSError) as error:
         console.print(f"[red]{escape(str(error))}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

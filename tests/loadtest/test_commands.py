@@ -141,7 +141,10 @@ MISTAKES = [
     (["open", "--rate", "1", "--address", "localhost:1", "--timeout", "1"], "localhost:1: "),
     (["open", "--rate", "1", "--source", "no/such/film.mp4"], "no/such/film.mp4: no such file or folder"),
     (["open", "--rate", "1", "--source", "Makefile"], "cannot be read as a picture or a film"),
-    (["report", "Makefile"], "Makefile: "),
+    (["open", "--rate", "1", "--source", "scenes:moon"], "scenes:moon: the scenes cannot be made: "),
+    (["open", "--rate", "1", "--source", "scenes:moon"], "'moon' is not one of 'street'"),
+    (["open", "--rate", "1", "--output", "/proc/none/result.json"], "No such file or directory: '/proc/none'"),
+    (["report", "Makefile"], "Makefile: expected what perception loadtest writes"),
 ]
 
 

@@ -44,6 +44,8 @@ def test_the_list_shows_every_entry_and_where_its_weights_are(tmp_path: Path, mo
         (["build", "nowhere"], "error: expected a profile of"),
         (["fetch", "nothing"], "error: expected an entry of"),
         (["export", "yolov8n_coco", "--output", "x.onnx"], "error: expected yolov8n_640_fp32.onnx in one of"),
+        (["export", "demo_detector", "--output", "/proc/none/x.onnx"], "No such file or directory: '/proc/none'"),
+        (["check", __file__, "--task", "detection"], "test_cli.py: expected an ONNX file, found something else"),
         (["fetch", "mask_rcnn_r50_fpn_3x_detectron2"], "No SHA-256 is known of https://dl.fbaipublicfiles.com"),
     ],
 )

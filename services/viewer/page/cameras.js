@@ -93,6 +93,7 @@ export class CameraList {
     const silent = agents.filter(({ reason, cameras }) => reason && !cameras.length).map(({ reason }) => reason);
     const none = agents.length ? "No camera yet." : "No camera agent is configured (CAMERA_AGENTS).";
     byId("no-cameras").hidden = !silent.length && this.cameras.size > 0;
+    byId("no-cameras").className = silent.length ? "trouble" : "hint";
     write(byId("no-cameras"), silent.join("; ") || none);
   }
 

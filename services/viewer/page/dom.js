@@ -18,6 +18,12 @@ export function write(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** Shows a text; hides its element where there is none. */
+export function say(node, text) {
+  node.hidden = !text;
+  write(node, text);
+}
+
 /** Tells a screen reader, once. */
 export function announce(text) {
   write(byId("announcer"), text);

@@ -15,6 +15,8 @@ export function listen(shortcuts) {
   document.addEventListener("keydown", (event) => {
     const isModified = event.ctrlKey || event.metaKey || event.altKey;
     if (event.defaultPrevented || isModified || !byId("shortcuts-on").checked || usesKeys(event)) return;
+    // The help covers the page: Escape closes it, as the browser does, and nothing happens behind it.
+    if (byId("help").open && event.key !== "?") return;
     const found = shortcuts.find(({ keys }) => keys.includes(event.key));
     if (!found) return;
     event.preventDefault();

@@ -47,6 +47,8 @@ export class Latency {
     const middle = quantile(ages, 0.5);
     const slow = quantile(ages, 0.95);
     this.#write(status, now, middle, slow);
+    this.#canvas.hidden = false;
+    byId("no-latency").hidden = true;
     this.#canvas.setAttribute(
       "aria-label",
       ages.length ? `Median ${duration(middle)}, 95th percentile ${duration(slow)}` : "No frames yet",

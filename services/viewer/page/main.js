@@ -2,7 +2,7 @@
 
 import { CameraList, cameraKey, stateName } from "./cameras.js";
 import { Connection, socketAddress } from "./connection.js";
-import { announce, byId, duration, element, remember, remembered, write } from "./dom.js";
+import { announce, byId, duration, element, remember, remembered, say, write } from "./dom.js";
 import { listen, toggleHelp } from "./keyboard.js";
 import { Latency } from "./latency.js";
 import { drawDetails, Legend, Stages } from "./panels.js";
@@ -128,6 +128,7 @@ function currentStatus() {
 function drawPanels() {
   if (!shown) {
     write(byId("title"), "No camera");
+    say(byId("notice"), maxImageBytes === null ? "" : "Drop a picture here to have it perceived.");
     return;
   }
   write(byId("title"), shown.name);
@@ -152,9 +153,7 @@ function drawState(status) {
     state.className = `state ${status.state}`;
     write(state, stateName(status.state));
   }
-  const notice = streams ? frameNotice(status) : `${stateName(status.state)}. ${cameras.explain(status)}`;
-  byId("notice").hidden = !notice;
-  write(byId("notice"), notice);
+  say(byId("notice"), streams ? frameNotice(status) : `${stateName(status.state)}. ${cameras.explain(status)}`);
 }
 
 function sceneText({ image_size: size, age }, status) {
@@ -193,8 +192,7 @@ async function perceivePicture(file) {
 
 function toast(text) {
   clearTimeout(toastTimer);
-  byId("toast").hidden = !text;
-  write(byId("toast"), text);
+  say(byId("toast"), text);
   toastTimer = setTimeout(() => toast(""), TOAST_MILLISECONDS);
 }
 

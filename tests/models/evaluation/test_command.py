@@ -24,6 +24,7 @@ app.command()(evaluate)
         (["coco", "--task", "detection="], "expected one of detection, "),
         (["coco", "--task", "detektion=127.0.0.1:1"], "found 'detektion=127.0.0.1:1'"),
         (["coco", "--gateway", "127.0.0.1:1"], "$PERCEPTION_DATA, found it unset"),
+        (["demo", "--gateway", "127.0.0.1:1", "--output", "/proc/none"], "No such file or directory: '/proc/none'"),
     ],
 )
 def test_wrong_usage_ends_with_status_2(arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:

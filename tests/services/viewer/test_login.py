@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from services.runtime.tokens import digest
-from tests.services.viewer.browsing import opened
+from tests.services.viewer.browsing import PHONE, opened
 from tests.services.viewer.camera_agent import SceneAgent
 from tests.support.service import ServiceProcess
 
@@ -34,6 +34,8 @@ def test_a_person_signs_in_and_out_and_is_led_to_the_form_when_the_token_is_with
         sign_in("watch")
         expect(page.locator("#cameras")).to_contain_text("street")
         assert "perception_token" not in page.evaluate("document.cookie")
+        page.set_viewport_size(dict(zip(("width", "height"), PHONE, strict=True)))
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
         page.get_by_role("button", name="Sign out").click()
         sign_in("watch")
         expect(page.locator("#cameras")).to_contain_text("street")

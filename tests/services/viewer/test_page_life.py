@@ -206,7 +206,10 @@ def test_the_help_documents_the_keyboard_and_can_switch_it_off(page, expect):
     expect(page.locator("#title")).to_have_text("street")
     page.get_by_role("button", name="Help").click()
     page.get_by_label("Single-key shortcuts").check()
+    page.keyboard.press("j")
+    expect(page.locator("#title")).to_have_text("street")
     page.keyboard.press("Escape")
+    expect(page.locator("#help")).to_be_hidden()
     page.keyboard.press("j")
     expect(page.locator("#title")).not_to_have_text("street")
 
@@ -272,3 +275,12 @@ def _luminance(color: str) -> float:
     values = np.array([float(value) for value in color.removeprefix("rgb(").removesuffix(")").split(",")[:3]]) / 255
     linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return float(linear @ (0.2126, 0.7152, 0.0722))
+
+
+def test_a_page_without_cameras_says_so_and_shows_nothing_empty(browser, expect, tmp_path):
+    settings = {"CAMERA_AGENTS": "", "GATEWAY_URL": "127.0.0.1:1"}
+    with ServiceProcess("viewer", tmp_path, **settings) as viewer, opened(browser, viewer.address) as page:
+        expect(page.locator("#no-cameras")).to_have_text("No camera agent is configured (CAMERA_AGENTS).")
+        expect(page.locator("#notice")).to_have_text("Drop a picture here to have it perceived.")
+        for hidden in ("#state", "#pause", "#latency", "#stages"):
+            expect(page.locator(hidden)).to_be_hidden()
