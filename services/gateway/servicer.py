@@ -15,7 +15,6 @@ from perception.v1 import perception_pb2, perception_pb2_grpc, task_pb2
 from services.gateway.perceiver import Perceiver
 from services.gateway.settings import GatewaySettings
 from services.gateway.streams.registry import Streams
-from services.gateway.streams.requests import Requests
 from services.gateway.tasks import TaskClient
 from services.gateway.taxonomy import Taxonomy
 from services.runtime.timing import Deadline
@@ -51,8 +50,8 @@ class PerceptionServicer(perception_pb2_grpc.PerceptionServiceServicer):
         requests: AsyncIterator[perception_pb2.PerceiveStreamRequest],
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> AsyncGenerator[perception_pb2.PerceiveStreamResponse, None]:
-        """Perceives the frames of one camera, which are read from the context."""
-        async with aclosing(self._streams.serve(Requests(context))) as answers:
+        """Perceives the frames of one camera."""
+        async with aclosing(self._streams.serve(requests)) as answers:
             async for answer in answers:
                 yield answer
 

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf.message import DecodeError
 
 from services.runtime.errors import InvalidInput, LimitExceeded
@@ -40,7 +41,7 @@ def parsing(handler: grpc.RpcMethodHandler[Any, Any], most_bytes: int) -> Any:
     if handler.stream_stream:
         streams: Callable[..., Any] = handler.stream_stream
         return grpc.stream_stream_rpc_method_handler(
-            lambda requests, context: serialize.each(streams(parse.each(requests), context)),
+            lambda _, context: serialize.each(streams(parse.each(context), context)),
         )
     return handler
 
@@ -62,23 +63,23 @@ class Parser:
         except DecodeError:
             raise InvalidInput("request", "is not a message of this call") from None
 
-    def each(self, requests: AsyncIterator[bytes]) -> AsyncIterator[Any]:
-        """A stream's requests, parsed as they are asked for."""
-        return _Requests(requests, self)
+    def each(self, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+        """A stream's requests, parsed as they are asked for, none of which is kept."""
+        return _Requests(context, self)
 
 
-class _Requests:
-    def __init__(self, requests: AsyncIterator[bytes], parse: Parser) -> None:
-        self._requests = requests
+class _Requests(AsyncIterator[Any]):
+    """Reads from the call: gRPC's own iterator has the last message, with its picture, until another comes."""
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any], parse: Parser) -> None:
+        self._context = context
         self._parse = parse
 
-    def __aiter__(self) -> _Requests:
-        # Not before: gRPC warns of requests that were taken up and never read, as those of a call that is refused.
-        self._requests = aiter(self._requests)
-        return self
-
     async def __anext__(self) -> Any:
-        return self._parse(await anext(self._requests))
+        data: Any = await self._context.read()
+        if data is grpc.aio.EOF:
+            raise StopAsyncIteration
+        return self._parse(data)
 
 
 class _Serializer:

@@ -92,7 +92,7 @@ class Bystanders:
     def _many(self, behaviour: Callable[..., Any], parse: Parser, *, one: bool) -> Callable[..., Awaitable[None]]:
         async def answer(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             with self._place():
-                request = parse(await self._receiving.first(requests)) if one else parse.each(requests)
+                request = parse(await self._receiving.first(requests)) if one else parse.each(context)
                 if not inspect.isasyncgenfunction(behaviour):
                     await behaviour(request, context)
                     return

@@ -6,14 +6,11 @@ below a folder that all of them know, best in /dev/shm; it holds a file for each
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +20,7 @@ from perception.v1 import image_pb2
 from services.runtime import metrics
 from services.runtime.errors import InvalidInput, PictureNotShared
 from services.runtime.images import Picture
+from services.runtime.shared_memory import create_owned, owned_by_nobody
 
 _LARGEST_BYTES = 4096 * 2304 * 3
 """Of a picture that is shared: 4K. Larger ones are rare, and the memory would stay taken."""
@@ -46,12 +44,9 @@ class SharedPictures:
     def __init__(self, directory: Path, most: int) -> None:
         """Raises `OSError` where the folder cannot be written."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = directory / uuid4().hex
-        with _one_at_a_time(directory):
-            _remove_abandoned(directory)
-            self._folder.mkdir(mode=0o700)
-            self._lock = os.open(self._folder / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        _remove_leftovers(directory)
+        lock, self._lock = create_owned(lambda: _new_folder(directory) / _LOCK)
+        self._folder = lock.parent
         # The one used last is taken first, so that no more memory is taken than pictures were at work at once.
         self._free = [_Segment(self._folder, number) for number in reversed(range(most))]
         self._taking = threading.Lock()
@@ -163,24 +158,15 @@ def _mapped(path: Path, size: int) -> mmap.mmap:
         os.close(file)
 
 
-@contextmanager
-def _one_at_a_time(directory: Path) -> Iterator[None]:
-    file = os.open(directory / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+def _new_folder(directory: Path) -> Path:
+    folder = directory / uuid4().hex
+    folder.mkdir(mode=0o700)
+    return folder
 
 
-def _remove_abandoned(directory: Path) -> None:
-    """Removes what gateways left behind that were killed: nobody holds their locks."""
+def _remove_leftovers(directory: Path) -> None:
+    """Removes what gateways left behind that were killed."""
     for lock in directory.glob(f"*/{_LOCK}"):
-        file = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        finally:
-            os.close(file)
-        shutil.rmtree(lock.parent, ignore_errors=True)
+        with owned_by_nobody(lock) as left_over:
+            if left_over:
+                shutil.rmtree(lock.parent, ignore_errors=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from services.runtime.engines.shared_slots import SHARED_MEMORY, remove_leftovers
+from services.runtime.engines.shared_slots import remove_leftovers
+from services.runtime.shared_memory import SHARED_MEMORY
 from services.stack.triton import DEFAULT_ENVIRONMENT, TritonPorts, remove_shared_memory, triton_command
 
 PROJECT = Path(__file__).resolve().parents[2]

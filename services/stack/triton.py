@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.runtime.engines.shared_slots import SHARED_MEMORY
+from services.runtime.shared_memory import SHARED_MEMORY
 
 _PROJECT = Path(__file__).resolve().parents[2]
 _BACKENDS = _PROJECT / "models" / "backends"

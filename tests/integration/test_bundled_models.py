@@ -18,9 +18,9 @@ from models.datasets.scenes import SceneSequence
 from models.export.contract import check_contract
 from models.export.repository import build_repository
 from services.runtime.engines.onnxruntime import OnnxRuntimeEngine
-from services.runtime.engines.shared_slots import SHARED_MEMORY
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.resize import fit
+from services.runtime.shared_memory import SHARED_MEMORY
 from tests.support.damage import damage_weights
 from tests.support.triton import TritonServer
 

@@ -17,10 +17,11 @@ import pytest_asyncio
 from prometheus_client import REGISTRY
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from services.runtime.engines.shared_slots import NAME_PREFIX, SHARED_MEMORY
+from services.runtime.engines.shared_slots import NAME_PREFIX
 from services.runtime.engines.triton import TritonEngine
 from services.runtime.engines.triton_shared_inputs import SLOTS
 from services.runtime.errors import DeadlineExceeded, EngineUnavailable
+from services.runtime.shared_memory import SHARED_MEMORY
 from tests.support.contract_models import TASKS, picture, write_model, write_repository, write_throttled_model
 from tests.support.triton import TritonServer
 from tests.support.waiting import until
@@ -33,7 +34,7 @@ IMAGE = {"image": picture()[None]}
 SERVICE = """
 import asyncio, sys
 from pathlib import Path
-from services.runtime.engines.shared_slots import SHARED_MEMORY
+from services.runtime.shared_memory import SHARED_MEMORY
 from services.runtime.engines.triton import TritonEngine
 
 async def serve():

@@ -13,8 +13,8 @@ def create_engine(settings: TaskSettings, model_name: str) -> Engine:
     # Imported here, so that a service loads the engine that it uses and no other.
     match settings.engine:
         case "triton":
-            from services.runtime.engines.shared_slots import SHARED_MEMORY
             from services.runtime.engines.triton import TritonEngine
+            from services.runtime.shared_memory import SHARED_MEMORY
 
             return TritonEngine(
                 settings.triton_url,

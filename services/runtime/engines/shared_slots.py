@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  the place is the kernel's, not a temporary folder of ours
+from services.runtime.shared_memory import SHARED_MEMORY, create_owned, owned_by_nobody
+
 NAME_PREFIX = "perception_input_"
 
 
 class SharedSlots:
     """A bounded number of places for tensors, in a file that its owner alone may read.
 
-    The file is locked as long as this process lives, however that ends; what nobody locks is left over, see
-    `remove_leftovers`. Belongs to one thread.
+    Belongs to one thread.
     """
 
     def __init__(self, slots: int, slot_bytes: int, folder: Path = SHARED_MEMORY) -> None:
         """Raises `OSError` where `folder` is not there, may not be written to or has not that much room."""
         self.size = slots * slot_bytes
         self.slot_bytes = slot_bytes
-        self._path, self._descriptor = _create(folder)
+        self._path, self._descriptor = create_owned(lambda: folder / f"{NAME_PREFIX}{secrets.token_hex(8)}")
         try:
             # All of it now: a write to memory that is not to be had would end the process.
             os.posix_fallocate(self._descriptor, 0, self.size)
@@ -67,36 +64,8 @@ def remove_leftovers(folder: Path = SHARED_MEMORY) -> int:
     """Removes the files of processes that were killed. Returns how many there were."""
     removed = 0
     for path in folder.glob(f"{NAME_PREFIX}*"):
-        with _locked_if_left(path) as left:
-            if left:
+        with owned_by_nobody(path) as left_over:
+            if left_over:
                 path.unlink(missing_ok=True)
                 removed += 1
     return removed
-
-
-def _create(folder: Path) -> tuple[Path, int]:
-    while True:
-        path = folder / f"{NAME_PREFIX}{secrets.token_hex(8)}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return path, descriptor
-        # Taken for a leftover in the moment before the lock.
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked_if_left(path: Path) -> Iterator[bool]:
-    """Whether nobody locks a file; then this block does. Not where it is another user's, or gone by now."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except (FileNotFoundError, PermissionError):
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
-    finally:
-        os.close(descriptor)

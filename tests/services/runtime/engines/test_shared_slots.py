@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.runtime.engines.shared_slots import NAME_PREFIX, SHARED_MEMORY, SharedSlots, remove_leftovers
+from services.runtime.engines.shared_slots import NAME_PREFIX, SharedSlots, remove_leftovers
+from services.runtime.shared_memory import SHARED_MEMORY
 
 HOLDER = """
 import sys, time

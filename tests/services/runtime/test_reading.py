@@ -1,15 +1,15 @@
-"""What a stream's messages are read with keeps none of them."""
+"""A stream's messages are read without keeping any of them."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import grpc.aio
 
-from services.gateway.streams.requests import Requests
+from services.runtime.parsing import parsing
 
 
 class Message:
@@ -22,8 +22,8 @@ class Message:
 async def test_no_message_is_kept_while_the_next_one_is_awaited() -> None:
     seen: list[tuple[bytes, bool]] = []
 
-    async def watch(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[bytes]:
-        reading = Requests(context)
+    async def watch(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncGenerator[bytes, None]:
+        reading = aiter(requests)
         last: weakref.ref[Any] | None = None
         while True:
             coming = asyncio.ensure_future(anext(reading))
@@ -42,7 +42,13 @@ async def test_no_message_is_kept_while_the_next_one_is_awaited() -> None:
             del message
 
     server = grpc.aio.server()
-    handler = grpc.stream_stream_rpc_method_handler(watch, Message, bytes)
+    parsed = parsing(grpc.stream_stream_rpc_method_handler(watch, Message, bytes), most_bytes=100)
+
+    async def answer(requests: Any, context: Any) -> AsyncGenerator[bytes, None]:
+        async for raw in parsed.stream_stream(requests, context):
+            yield raw
+
+    handler = grpc.stream_stream_rpc_method_handler(answer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", {"Watch": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
