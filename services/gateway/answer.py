@@ -69,14 +69,14 @@ def instances(
     if answer is None:
         return ()
     if mask_format != geometry_pb2.MASK_FORMAT_BOX:
-        for instance in answer.instances:
-            instance.rle.CopyFrom(_rle(instance, *image_size))
+        height, width = image_size
+        masks = [convert.box_mask_from_message(instance.box_mask) for instance in answer.instances]
+        boxes = [convert.box_from_message(instance.box) for instance in answer.instances]
+        for instance, counts in zip(
+            answer.instances, codecs.encode_box_masks(masks, boxes, height, width), strict=True
+        ):
+            instance.rle.height, instance.rle.width, instance.rle.counts = height, width, counts
     return answer.instances
-
-
-def _rle(instance: instance_segmentation_pb2.Instance, height: int, width: int) -> geometry_pb2.RleMask:
-    mask, box = convert.box_mask_from_message(instance.box_mask), convert.box_from_message(instance.box)
-    return geometry_pb2.RleMask(height=height, width=width, counts=codecs.encode_box_mask(mask, box, height, width))
 
 
 def class_map(

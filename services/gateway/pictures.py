@@ -54,7 +54,7 @@ class Pictures:
     async def taken(self, image: image_pb2.Image, clock: StageClock) -> AsyncIterator[Picture]:
         """A picture for as long as tasks work on it.
 
-        Raises `InvalidInput` and `LimitExceeded` as `images.check` does, and as `images.decode` where it is shared.
+        Raises `InvalidInput` and `LimitExceeded` as `images.check` does, and as `Checked.decode` where it is shared.
         """
         taking = asyncio.get_running_loop().run_in_executor(self._executor, lambda: self._take(image))
         try:
@@ -70,11 +70,11 @@ class Pictures:
             self._give_back(picture)
 
     def _take(self, image: image_pb2.Image) -> Picture:
-        size = images.check(image, self._limits)
-        picture = Picture(image, size, self._memory.take(*size) if self._memory else None)
+        checked = images.check(image, self._limits)
+        picture = Picture(image, checked.size, self._memory.take(*checked.size) if self._memory else None)
         if picture.memory:
             try:
-                images.decode(image, self._limits, picture.memory.pixels)
+                checked.decode(picture.memory.pixels)
             except BaseException:
                 self._give_back(picture)
                 raise

@@ -17,21 +17,23 @@ def to_instances(
 ) -> list[instance_segmentation_pb2.Instance]:
     """The objects with at least that score, best first, boxes in picture pixels, masks in the form asked for."""
     objects = read_objects(run, threshold)
-    instances = []
-    for index, row in enumerate(objects.rows):
-        mask = np.asarray(run.outputs["detection_masks"][row], np.uint8)
-        box, whole_box = objects.boxes[index], objects.whole_boxes[index]
-        instance = instance_segmentation_pb2.Instance(
-            box=box_to_message(box.tolist()),
-            score=float(objects.scores[index]),
-            class_id=int(objects.class_ids[index]),
-            label=objects.labels[index],
+    found = np.asarray(run.outputs["detection_masks"], np.uint8)[objects.rows]
+    instances = [
+        instance_segmentation_pb2.Instance(
+            box=box_to_message(box.tolist()), score=float(score), class_id=int(class_id), label=label
         )
-        if mask_format == geometry_pb2.MASK_FORMAT_BOX:
+        for box, score, class_id, label in zip(
+            objects.boxes, objects.scores, objects.class_ids, objects.labels, strict=True
+        )
+    ]
+    if mask_format == geometry_pb2.MASK_FORMAT_BOX:
+        for instance, mask, whole_box, box in zip(instances, found, objects.whole_boxes, objects.boxes, strict=True):
             instance.box_mask.CopyFrom(_box_mask(mask, whole_box, box))
-        else:
-            instance.rle.CopyFrom(_rle(mask, whole_box, run.fit.picture_size))
-        instances.append(instance)
+    else:
+        height, width = run.fit.picture_size
+        every = codecs.encode_box_masks(list(found), objects.whole_boxes, height, width)
+        for instance, counts in zip(instances, every, strict=True):
+            instance.rle.height, instance.rle.width, instance.rle.counts = height, width, counts
     return instances
 
 
@@ -41,11 +43,3 @@ def _box_mask(
     # The model's mask covers the model's whole box, of which the picture's edge may have cut off a part.
     shown = mask if np.array_equal(whole_box, box) else masks.relative_to(mask, whole_box, box)
     return geometry_pb2.BoxMask(size=len(shown), probabilities=shown.tobytes())
-
-
-def _rle(
-    mask: NDArray[np.uint8], whole_box: NDArray[np.float32], picture_size: tuple[int, int]
-) -> geometry_pb2.RleMask:
-    height, width = picture_size
-    counts = codecs.encode_box_mask(mask, whole_box, height, width)
-    return geometry_pb2.RleMask(height=height, width=width, counts=counts)

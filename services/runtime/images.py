@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -26,7 +27,6 @@ Picture = NDArray[np.uint8]
 _CHANNELS = {image_pb2.PIXEL_FORMAT_RGB8: 3, image_pb2.PIXEL_FORMAT_BGR8: 3, image_pb2.PIXEL_FORMAT_GRAY8: 1}
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _ACCEPTED = "expected a JPEG, PNG or WebP file"
-_EXPECTED_SOURCE = "is empty: expected `encoded` or `raw`"
 
 # How a stored picture becomes the displayed one, by EXIF orientation: transpose first, then flip (OpenCV's codes).
 _UPRIGHT = 1
@@ -59,41 +59,48 @@ class ImageLimits:
     max_pixels: int
 
 
-def decode(image: image_pb2.Image, limits: ImageLimits, out: Picture | None = None) -> Picture:
+def decode(image: image_pb2.Image, limits: ImageLimits) -> Picture:
     """The picture of a message, RGB uint8 [H, W, 3], EXIF orientation applied.
 
-    out: where to put it, in the size that `check` said; otherwise it gets memory of its own. Raises `InvalidInput`
-    naming the field that is wrong, and `LimitExceeded` for a picture that is too large.
+    Raises `InvalidInput` naming the field that is wrong, and `LimitExceeded` for a picture that is too large.
     """
-    match image.WhichOneof("source"):
-        case "encoded":
-            picture = _decode_encoded(image.encoded, limits, out)
-        case "raw":
-            picture = _decode_raw(image.raw, limits)
-        case "shared":
-            raise InvalidInput("image.shared", "is for a gateway to tell its task services")
-        case _:
-            raise InvalidInput("image", _EXPECTED_SOURCE)
-    if out is None or picture is out:
-        return picture
-    np.copyto(out, picture)
-    return out
+    return check(image, limits).decode()
 
 
-def check(image: image_pb2.Image, limits: ImageLimits) -> tuple[int, int]:
-    """Height and width of the picture as displayed, from its header alone. Raises as `decode`, as far as that shows."""
+def check(image: image_pb2.Image, limits: ImageLimits) -> Checked:
+    """What the picture's header says, and how to decode it. Raises as `decode`, as far as the header shows."""
     match image.WhichOneof("source"):
         case "encoded":
             header = _read_header(image.encoded, limits)
             transposed, _ = _ORIENTATIONS[header.orientation]
-            return (header.width, header.height) if transposed else (header.height, header.width)
+            size = (header.width, header.height) if transposed else (header.height, header.width)
+            return Checked(size, lambda out: _decode_encoded(image.encoded, header, out))
         case "raw":
-            _check_raw(image.raw, limits)
-            return image.raw.height, image.raw.width
+            channels, stride = _check_raw(image.raw, limits)
+            return Checked((image.raw.height, image.raw.width), lambda _: _decode_raw(image.raw, channels, stride))
         case "shared":
             raise InvalidInput("image.shared", "is for a gateway to tell its task services")
         case _:
-            raise InvalidInput("image", _EXPECTED_SOURCE)
+            raise InvalidInput("image", "is empty: expected `encoded` or `raw`")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A picture that is within the limits by its header. size: (height, width) in pixels, as displayed."""
+
+    size: tuple[int, int]
+    _decode: Callable[[Picture | None], Picture]
+
+    def decode(self, out: Picture | None = None) -> Picture:
+        """The pixels, RGB uint8 [H, W, 3], EXIF orientation applied.
+
+        out: where to put them, uint8 of `size`; otherwise they get memory of their own. Raises `InvalidInput`.
+        """
+        picture = self._decode(out)
+        if out is None or picture is out:
+            return picture
+        np.copyto(out, picture)
+        return out
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,7 @@ class _Header:
     orientation: int
 
 
-def _decode_encoded(data: bytes, limits: ImageLimits, out: Picture | None) -> Picture:
-    header = _read_header(data, limits)
+def _decode_encoded(data: bytes, header: _Header, out: Picture | None) -> Picture:
     if header.format == "PNG":
         data = data[: png_length(data)]
     stored = out if header.orientation == _UPRIGHT else None
@@ -228,8 +234,7 @@ def _check_raw(raw: image_pb2.RawImage, limits: ImageLimits) -> tuple[int, int]:
     return channels, stride
 
 
-def _decode_raw(raw: image_pb2.RawImage, limits: ImageLimits) -> Picture:
-    channels, stride = _check_raw(raw, limits)
+def _decode_raw(raw: image_pb2.RawImage, channels: int, stride: int) -> Picture:
     pixels = np.ndarray((raw.height, raw.width, channels), np.uint8, buffer=raw.data, strides=(stride, channels, 1))
     if raw.format == image_pb2.PIXEL_FORMAT_GRAY8:
         return np.repeat(pixels, 3, axis=2)

@@ -105,7 +105,6 @@ def _raw_pictures() -> list[bytes]:
 
 
 def _decode(image: image_pb2.Image) -> None:
-    images.check(image, _LIMITS)
     images.decode(image, _LIMITS)
 
 

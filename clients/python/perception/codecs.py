@@ -7,6 +7,7 @@ is taken for it, and anything malformed raises `ValueError` with the reason.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import pairwise
 
 import cv2
@@ -48,12 +49,16 @@ def encode_rle(
     width = mask.shape[1] if width is None else width
     if x < 0 or y < 0 or y + mask.shape[0] > height or x + mask.shape[1] > width:
         raise ValueError(f"mask {list(mask.shape)} at ({x}, {y}) does not lie inside a picture {[height, width]}")
-    return _compress(_counts(*_runs(mask, x, y, height), height * width))
+    [counts] = _compress(*_counts(*_runs(mask, x, y, height), height * width, 1))
+    return counts
 
 
-def encode_box_mask(mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int) -> bytes:
-    """COCO's compressed counts of a box-relative mask over a picture, see `masks.column_runs`."""
-    return _compress(_counts(*masks.column_runs(mask, box, height, width), height * width))
+def encode_box_masks(box_masks: Sequence[NDArray[np.uint8]], boxes: ArrayLike, height: int, width: int) -> list[bytes]:
+    """COCO's compressed counts of each box-relative mask over the picture, see `masks.column_runs`."""
+    if not box_masks:
+        return []
+    runs = masks.column_runs(box_masks, boxes, height, width)
+    return _compress(*_counts(*runs, height * width, len(box_masks)))
 
 
 def decode_rle(counts: bytes, height: int, width: int) -> NDArray[np.bool_]:
@@ -91,22 +96,43 @@ def _runs(mask: NDArray[np.bool_], x: int, y: int, height: int) -> tuple[NDArray
     return places[::2], places[1::2]
 
 
-def _counts(starts: NDArray[np.int64], ends: NDArray[np.int64], pixels: int) -> NDArray[np.int64]:
-    """Lengths of background and foreground in turn."""
+def _counts(
+    starts: NDArray[np.int64], ends: NDArray[np.int64], pixels: int, pictures: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lengths of background and foreground in turn, of one picture after another, and how many each picture has.
+
+    starts, ends: of the runs of foreground, in pictures of so many pixels that follow one another.
+    """
+    owner = starts // max(pixels, 1)
     if starts.size:
         # A run that leaves a column at its bottom edge and enters the next at its top is one run.
-        apart = starts[1:] != ends[:-1]
-        starts = starts[np.concatenate(([True], apart))]
-        ends = ends[np.concatenate((apart, [True]))]
-    edges = np.stack((starts, ends), axis=1).ravel()
-    counts = np.diff(edges, prepend=0, append=pixels)
+        apart = (starts[1:] != ends[:-1]) | (owner[1:] != owner[:-1])
+        is_first, is_last = np.concatenate(([True], apart)), np.concatenate((apart, [True]))
+        starts, ends, owner = starts[is_first], ends[is_last], owner[is_first]
+    edges = 2 * np.bincount(owner, minlength=pictures)
+    end = np.cumsum(edges + 2) - 1
+    begin = end - edges - 1
+    marks = np.empty(end[-1] + 1, np.int64)
+    is_edge = np.ones(marks.shape, np.bool_)
+    is_edge[begin] = is_edge[end] = False
+    marks[begin] = np.arange(pictures) * pixels
+    marks[end] = marks[begin] + pixels
+    marks[is_edge] = np.stack((starts, ends), axis=1).ravel()
+    counts = np.diff(marks)
     # COCO's own encoder leaves out a last run of no length, but keeps a first one.
-    return counts[:-1] if counts.size > 1 and counts[-1] == 0 else counts
+    ends_in_foreground = (counts[end - 1] == 0) & (edges > 0)
+    counts_here = np.ones(counts.shape, np.bool_)
+    counts_here[end[:-1]] = False
+    counts_here[(end - 1)[ends_in_foreground]] = False
+    return counts[counts_here], edges + 1 - ends_in_foreground
 
 
-def _compress(runs: NDArray[np.int64]) -> bytes:
+def _compress(runs: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[bytes]:
+    """The text of each picture's runs. lengths: how many runs each picture has, at least one."""
+    ends = np.cumsum(lengths)
+    place = np.arange(runs.size) - np.repeat(ends - lengths, lengths)
     values = runs.copy()
-    values[3:] -= runs[1:-2]
+    values[3:] -= np.where(place[3:] > 2, runs[1:-2], 0)
     # A number takes its bits and one for the sign, in groups of five.
     bits = np.frexp(np.where(values < 0, ~values, values).astype(np.float64))[1]
     groups = bits // _GROUP_BITS + 1
@@ -115,7 +141,7 @@ def _compress(runs: NDArray[np.int64]) -> bytes:
     symbols[group < groups[:, None] - 1] |= _MORE
     symbols += _PRINTABLE
     text: bytes = symbols[group < groups[:, None]].tobytes()
-    return text
+    return [text[start:end] for start, end in pairwise((0, *np.cumsum(groups)[ends - 1].tolist()))]
 
 
 def _decompress(counts: bytes) -> NDArray[np.int64]:

@@ -6,7 +6,6 @@ part of what looking up four cells for every pixel does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -75,34 +74,43 @@ def _paste_some(
 
 
 def column_runs(
-    mask: NDArray[np.uint8], box: ArrayLike, height: int, width: int
+    masks: Sequence[NDArray[np.uint8]], boxes: ArrayLike, height: int, width: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the runs of the pixels that `paste` would draw start and end, without drawing them.
+    """Where the runs of the pixels that `paste` would draw of each mask start and end, without drawing them.
 
-    Both are places in the whole grid, column after column: column * height + row. Runs do not leave their column, and
-    none is empty. Along a column the probability is linear between two cells, so each pair of them is asked once where
-    it passes one half; pixels at which it is one half up to rounding may be decided otherwise than by `paste`.
+    boxes: xyxy [N, 4]. Both are places in as many whole grids as there are masks, one after another, column after
+    column: mask * height * width + column * height + row. Runs do not leave their column, and none is empty. Along a
+    column the probability is linear between two cells, so each pair of them is asked once where it passes one half;
+    pixels at which it is one half up to rounding may be decided otherwise than by `paste`.
     """
-    x_min, y_min, x_max, y_max = (float(edge) for edge in np.asarray(box, np.float64))
-    left, right = (math.ceil(min(max(edge - 0.5, 0), width)) for edge in (x_min, x_max))
-    top, bottom = (math.ceil(min(max(edge - 0.5, 0), height)) for edge in (y_min, y_max))
-    if right <= left or bottom <= top:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    rows, columns = mask.shape
-    places = (np.arange(left, right) + 0.5 - x_min) * (columns / (x_max - x_min)) - 0.5
-    across = _weights(places, columns) @ mask.T.astype(np.float32)
+    edges = np.asarray(boxes, np.float64).reshape(-1, 4)
+    left, top, right, bottom = np.ceil(np.clip(edges - 0.5, 0, (width, height, width, height))).T
+    drawn = np.where((right > left) & (bottom > top), right - left, 0).astype(np.int64)
+    last = np.cumsum(drawn)
+    # One entry for each column of pixels from here on. owner: whose it is.
+    owner = np.repeat(np.arange(len(masks)), drawn)
+    x = np.arange(owner.size) + (left[owner] - (last - drawn)[owner])
+    rows, columns = np.array([mask.shape for mask in masks], np.int64).reshape(-1, 2)[owner].T
+    x_min, y_min, x_max, y_max = edges[owner].T
+    weights = _weights((x + 0.5 - x_min) * (columns / (x_max - x_min)) - 0.5, columns)
+    across = np.zeros((owner.size, rows.max(initial=0)), np.float32)
+    for mask, end, count in zip(masks, last.tolist(), drawn.tolist(), strict=True):
+        if count:
+            part = slice(end - count, end)
+            across[part, : mask.shape[0]] = weights[part, : mask.shape[1]] @ mask.T.astype(np.float32)
     # Framed by background, so that the number of edges is even; edge n lies before cell n.
-    inside = np.zeros((right - left, rows + 2), np.bool_)
+    inside = np.zeros((owner.size, across.shape[1] + 2), np.bool_)
     np.greater_equal(across, HALF + 0.5, out=inside[:, 1:-1])
     column, edge = np.nonzero(inside[:, 1:] != inside[:, :-1])
-    before, after = np.maximum(edge - 1, 0), np.minimum(edge, rows - 1)
+    cells, low, high, its = rows[column], y_min[column], y_max[column], owner[column]
+    before, after = np.maximum(edge - 1, 0), np.minimum(edge, cells - 1)
     value = across[column, before]
     step = across[column, after] - value
     crossing = before + 0.5 + (HALF + 0.5 - value) / np.where(step == 0, np.inf, step)
-    row = crossing * ((y_max - y_min) / rows) + y_min - 0.5
+    row = crossing * ((high - low) / cells) + low - 0.5
     row = np.where(inside[column, edge + 1], np.ceil(row), np.floor(row) + 1)
-    row = np.where(edge == 0, top, np.where(edge == rows, bottom, np.clip(row, top, bottom)))
-    ends = (column + left) * height + row.astype(np.int64)
+    row = np.where(edge == 0, top[its], np.where(edge == cells, bottom[its], np.clip(row, top[its], bottom[its])))
+    ends = (its * width + x[column].astype(np.int64)) * height + row.astype(np.int64)
     starts, ends = ends[::2], ends[1::2]
     some = starts < ends
     return starts[some], ends[some]

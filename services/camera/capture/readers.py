@@ -98,10 +98,11 @@ def _read_image(path: Path, options: CaptureOptions) -> Jpeg | NDArray[np.uint8]
     try:
         data = path.read_bytes()
         image = image_pb2.Image(encoded=data)
-        height, width = images.check(image, limits)
+        checked = images.check(image, limits)
+        height, width = checked.size
         if path.suffix.lower() in (".jpg", ".jpeg") and fitted(height, width, options) == (height, width):
             return Jpeg(data, height, width)
-        return images.decode(image, limits)
+        return checked.decode()
     except (OSError, ServiceError) as error:
         raise SourceError(f"{path.name}: {error}") from None
 

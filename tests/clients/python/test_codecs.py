@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from perception import codecs
+from perception.masks import HALF, paste, paste_probability
 from PIL import Image
 from pycocotools import mask as coco
 
@@ -87,6 +88,35 @@ def test_rle_of_extreme_masks(mask: NDArray[np.bool_]) -> None:
     counts = codecs.encode_rle(mask)
     assert counts == coco.encode(np.asfortranarray(mask, np.uint8))["counts"]
     np.testing.assert_array_equal(codecs.decode_rle(counts, *mask.shape), mask)
+
+
+box_masks = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=6))
+corners = st.tuples(*[st.floats(-20, 60, width=32)] * 4)
+
+
+@given(st.lists(st.tuples(box_masks, corners), max_size=5), st.integers(1, 40), st.integers(1, 40))
+def test_masks_that_are_written_together_are_as_each_by_itself(
+    objects: list[tuple[NDArray[np.uint8], tuple[float, ...]]], height: int, width: int
+) -> None:
+    box_masks, boxes = [mask for mask, _ in objects], [box for _, box in objects]
+    together = codecs.encode_box_masks(box_masks, boxes, height, width)
+    assert together == [
+        codecs.encode_box_masks([mask], [box], height, width)[0] for mask, box in zip(box_masks, boxes, strict=True)
+    ]
+    for counts, mask, box in zip(together, box_masks, boxes, strict=True):
+        drawn = np.zeros((height, width), np.bool_)
+        part, x, y = paste(mask, box, height, width)
+        drawn[y : y + part.shape[0], x : x + part.shape[1]] = part
+        differs = codecs.decode_rle(counts, height, width) != drawn
+        assert not differs[_decided(mask, box, height, width)].any()
+
+
+def _decided(mask: NDArray[np.uint8], box: tuple[float, ...], height: int, width: int) -> NDArray[np.bool_]:
+    """Where a pixel is not one half up to rounding."""
+    probability = np.zeros((height, width))
+    part, x, y = paste_probability(mask, box, height, width)
+    probability[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return np.abs(probability - (HALF + 0.5)) > 1
 
 
 def test_rle_of_a_part_without_pixels_is_an_empty_picture() -> None:

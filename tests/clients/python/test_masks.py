@@ -103,7 +103,7 @@ def test_mirrored_input_gives_mirrored_output(mask: NDArray[np.uint8], box: tupl
 
 @given(box_masks, boxes())
 def test_runs_are_those_of_the_pasted_pixels(mask: NDArray[np.uint8], box: tuple[float, ...]) -> None:
-    starts, ends = column_runs(mask, box, HEIGHT, WIDTH)
+    starts, ends = column_runs([mask], [box], HEIGHT, WIDTH)
     assert (starts < ends).all()
     assert (ends[:-1] <= starts[1:]).all()
     assert (starts // HEIGHT == (ends - 1) // HEIGHT).all(), "no run leaves its column"

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 import pytest
 import pytest_asyncio
+from numpy.typing import NDArray
 from perception.convert import image_to_message
 from perception.v1 import detection_pb2, image_pb2, perception_pb2, task_pb2
 
-from services.gateway import pictures as module
 from services.gateway.perceiver import Perceiver
 from services.gateway.pictures import Pictures
 from services.gateway.settings import GatewaySettings
@@ -95,16 +95,18 @@ async def test_memory_that_a_thread_still_writes_goes_to_nobody_else(
 ) -> None:
     decoding, go_on = Event(), Event()
 
-    def slow(*arguments: object) -> object:
+    decode = images.Checked.decode
+
+    def slow(checked: images.Checked, out: NDArray[np.uint8]) -> NDArray[np.uint8]:
         decoding.set()
         go_on.wait(60)
-        return images.decode(*arguments)  # type: ignore[arg-type]
+        return decode(checked, out)
 
     async def take(image: image_pb2.Image) -> None:
         async with pictures.taken(image, clock()):
             pass
 
-    monkeypatch.setattr(module.images, "decode", slow)
+    monkeypatch.setattr(images.Checked, "decode", slow)
     given_up = asyncio.create_task(take(files()[0]))
     await asyncio.to_thread(decoding.wait, 60)
     given_up.cancel()
