@@ -219,7 +219,7 @@ def _part_of(
     task = process.removeprefix("triton ")
     if process.startswith("triton "):
         return f"the model by itself {by_model[task]:.1f}, in {calls[task]:.2g} calls"
-    stages = ("fuse", "encode") if process == "gateway" else _STAGES
+    stages = ("decode", "fuse", "encode") if process == "gateway" else _STAGES
     times = {stage: alone.get(f"{process}.{stage}") for stage in stages}
     return ", ".join(f"{stage} {time:.1f}" for stage, time in times.items() if time is not None)
 
@@ -243,12 +243,17 @@ def _stacked(profile: str, samples: Samples) -> Plot:
 
 def _values(profile: str, samples: Samples, alone: Mapping[str, float]) -> dict[str, float]:
     gateway = median(samples[_STACK]["gateway"])
-    return {f"{profile}.gateway_ms": gateway, f"{profile}.gateway_beyond_ms": gateway - alone["gateway.fuse"]}
+    return {f"{profile}.gateway_ms": gateway, f"{profile}.gateway_beyond_ms": gateway - _decoding_and_fusion(alone)}
 
 
 def _spreads(profile: str, samples: Samples, alone: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """From where to where the rounds put `_values`."""
     gateway = samples[_STACK]["gateway"]
     low, high = min(gateway), max(gateway)
-    fuse = alone["gateway.fuse"]
-    return {f"{profile}.gateway_ms": (low, high), f"{profile}.gateway_beyond_ms": (low - fuse, high - fuse)}
+    within = _decoding_and_fusion(alone)
+    return {f"{profile}.gateway_ms": (low, high), f"{profile}.gateway_beyond_ms": (low - within, high - within)}
+
+
+def _decoding_and_fusion(alone: Mapping[str, float]) -> float:
+    """What a frame takes at the gateway in ms that is its task: the one decoding for all services, and fusion."""
+    return alone["gateway.decode"] + alone["gateway.fuse"]
