@@ -56,7 +56,8 @@ def properties(config: dict[str, Any]) -> dict[str, str]:
     """
     parameters = parameters_of(config)
     threads = threads_of_a_model()
-    found = {"INFERENCE_NUM_THREADS": str(threads)} if threads else {}
+    # Models that share the cores are processes that do not know of each other: each would pin its threads to the first.
+    found = {"INFERENCE_NUM_THREADS": str(threads), "ENABLE_CPU_PINNING": "NO"} if threads else {}
     for name in sorted({*_WORDS, *_NUMBERS} & parameters.keys()):
         text, words = parameters[name].upper(), _WORDS.get(name, ())
         if text not in words and not (name in _NUMBERS and text.isdecimal()):

@@ -49,8 +49,9 @@ def test_a_model_takes_its_share_of_the_cores_unless_it_says_more(
     backend: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODEL_THREADS", "3")
-    assert properties(backend) == {"INFERENCE_NUM_THREADS": "3"}
-    assert properties(backend, INFERENCE_NUM_THREADS="5") == {"INFERENCE_NUM_THREADS": "5"}
+    shared = {"ENABLE_CPU_PINNING": "NO"}
+    assert properties(backend) == {"INFERENCE_NUM_THREADS": "3", **shared}
+    assert properties(backend, INFERENCE_NUM_THREADS="5") == {"INFERENCE_NUM_THREADS": "5", **shared}
 
 
 @pytest.mark.parametrize(
