@@ -42,9 +42,11 @@ The whole system with the models of `{PROFILE}`. **Streams**: {", ".join(map(str
 load, half of what the system can do with six callers, in frames of 640 x 480, in even steps; so what changes is their
 number alone. **Sizes**: the same frames from 480p to 4K, one at a time, against 480p. **Memory** is what the gateway
 shares with no other process: before there is a stream, with {STREAMS[-1]} that have had one frame answered and wait,
-and the most while all of them send 1080p frames as fast as they are answered. **Fairness**: {STREAMS[-1]} streams on
-one gateway that always have a frame waiting, detection alone, and for so long that each has {_TURNS} turns or more; a
-fair share is what each would get if all got the same, and Jain's index is 1 then."""
+and the most while all of them send 1080p frames as fast as they are answered. It keeps up to 64 MiB of what it once
+used, which streams fill first: one that needs less than 1 MiB may show as nothing. Pictures in shared memory, at most
+16, are those of all streams and not in these figures. **Fairness**: {STREAMS[-1]} streams on one gateway that always
+have a frame waiting, detection alone, and for so long that each has {_TURNS} turns or more; a fair share is what each
+would get if all got the same, and Jain's index is 1 then."""
 
 
 def measure(run: Run) -> Findings:
